@@ -11,6 +11,10 @@
 #ifndef BASE_H
 #define BASE_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE                        /* mmap, fsync, clock_gettime; so base.h is included first */
+#endif
+
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)

@@ -1,0 +1,174 @@
+/* io.h - the door to the outside: the only room that opens files.  Nothing that comes in is trusted.
+ *
+ *     Error e = {0};
+ *     Weights w;
+ *     if (!weights_open(&w, "model/unet", "diffusion_pytorch_model", &e)) ...        e.text says why
+ *     const Entry *t = weights_find(&w, "conv_in.weight");
+ *     weights_close(&w);
+ *
+ *     Output *o = output_open("lake.png", &e);          refused here if it could not be made at the end
+ *     if (o && output_write(o, bytes, n, &e)) output_commit(o, &e); else output_discard(o);
+ *
+ * Files are mapped, never copied: a Weight points into the map and lives until weights_close.
+ * Formats: safetensors as its README and reference reader define it, stricter where they are vague
+ * (no key twice, no hole, no overlap, no byte after the last tensor); JSON by RFC 8259. */
+#ifndef IO_H
+#define IO_H
+#include "base.h"
+#include "tensor.h"
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+/* A regular file mapped for reading.  at is NULL for an empty one. */
+typedef struct { const uint8_t *at; size_t size; char *path; } File;
+
+/* Map path.  Fails for what is not a regular file, and for more than limit bytes (0 = no limit). */
+bool file_map(File *f, const char *path, size_t limit, Error *e);
+void file_unmap(File *f);
+
+/* The path of the mapped file that holds this address, or NULL.  Safe in a signal handler: main.c
+ * names the file of a SIGBUS with it. */
+const char *file_at(const void *address);
+
+/* What bytes that are not what they should be look like: "a Git LFS pointer (run git lfs pull)",
+ * "an HTML page", "a zip archive", "a pickle", "GGUF", "gzip", ...; NULL when nothing is recognised. */
+const char *foreign_format(const uint8_t *bytes, size_t size);
+
+bool file_exists(const char *path);                       /* a regular file, through links */
+bool folder_exists(const char *path);
+/* folder/name, in memory the caller frees; name may itself hold slashes. */
+char *path_join(const char *folder, const char *name);
+
+/* ---- json ------------------------------------------------------------------------------------- */
+
+typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
+
+/* A value of a parsed text.  Children of arrays and objects are linked in order through next. */
+typedef struct Json {
+    JsonType type;
+    bool truth;                            /* JSON_BOOL */
+    const char *text; size_t length;       /* JSON_STRING: bytes, unescaped, may hold NUL, a NUL follows */
+                                           /* JSON_NUMBER: its spelling */
+    const char *key; size_t key_length;    /* inside an object; same rules */
+    int count;                             /* children */
+    struct Json *first, *next;
+} Json;
+
+/* A whole strict JSON text (UTF-8, no key twice, at most 128 deep).  where names the file in messages,
+ * which give line and column.  The document is one block: free the root with json_free. */
+Json *json_parse(const char *text, size_t n, const char *where, Error *e);
+Json *json_read(const char *path, size_t limit, Error *e);                /* the same, of a file */
+void json_free(Json *root);
+const Json *json_get(const Json *object, const char *key);                /* NULL if absent or no object */
+bool json_is(const Json *string, const char *text);                       /* a string equal to text */
+
+/* Typed reads of object[key].  Absent, or null: *out keeps its value.  Wrong type or out of range:
+ * false, with where, key, found and wanted in e. */
+bool json_int(const Json *object, const char *key, int low, int high, int *out, const char *where, Error *e);
+bool json_float(const Json *object, const char *key, double low, double high, double *out,
+                const char *where, Error *e);
+bool json_bool(const Json *object, const char *key, bool *out, const char *where, Error *e);
+/* The string's bytes, living as long as the document; refused if it holds NUL. */
+bool json_string(const Json *object, const char *key, const char **out, const char *where, Error *e);
+
+/* ---- safetensors ------------------------------------------------------------------------------ */
+
+/* One tensor of a file.  type is a Weight's type where the program can compute with it, else NOT_COMPUTED. */
+typedef struct {
+    const char *name; size_t name_length;  /* as in the file: may hold any byte */
+    const char *dtype;                     /* the format's spelling: "F32", "I64", ... */
+    int type;                              /* F32, F16, BF16 or NOT_COMPUTED */
+    int rank; const uint64_t *shape;
+    uint64_t begin, end;                   /* bytes, from the start of its file's data part */
+    const void *at;                        /* in the map; alignment is not promised */
+    int file;                              /* index into Weights.files */
+    bool bound;                            /* some block owns it */
+} Entry;
+
+/* The tensors of one file, or of all shards of one index. */
+typedef struct {
+    char *path;                            /* as opened: for messages */
+    File *files; int file_count;
+    Entry *entries; int count;             /* in the order of the header(s) */
+    Json **headers;                        /* of each file: metadata and names live here */
+    int *by_name;                          /* entry numbers sorted by name */
+    uint64_t *shapes;
+} Weights;
+
+/* path: a .safetensors file, or a folder holding stem.safetensors, stem.safetensors.index.json with its
+ * shards, or a variant (stem.fp16.safetensors, and its sharded form), looked for in that order.
+ * stem may list alternatives, as "diffusion_pytorch_model|model". */
+bool weights_open(Weights *w, const char *path, const char *stem, Error *e);
+void weights_close(Weights *w);
+const Entry *weights_find(const Weights *w, const char *name);            /* NULL when absent */
+/* The string-to-string metadata of file i as a JSON object, or NULL. */
+const Json *weights_metadata(const Weights *w, int i);
+
+/* ---- binding: from names in a file to fields of a struct ---------------------------------------- */
+
+/* One row of a block's table.
+ *   field   where the Weight lies in the struct: F(Resnet, conv1.w)
+ *   name    below the block's prefix; alternatives after |, the first one present counts
+ *   shape   one character a dimension: a letter is looked up in DIMS, a digit stands for itself;
+ *           alternatives after |.  "oi33", "o", "oi|oi11"
+ *   flags   OPTIONAL: may be absent, the Weight is then all zero (at == NULL) */
+typedef struct { size_t field; const char *name, *shape; int flags; } Bind;
+enum { OPTIONAL = 1 };
+#define F(type, field) offsetof(type, field)
+
+typedef struct { int of[128]; } Dims;      /* by letter */
+#define DIMS(...) (Dims){ { __VA_ARGS__ } }                               /* DIMS(['i'] = 320, ['o'] = 640) */
+
+/* Fill every field of block from w; the name in the file is prefix + name, prefix made by printf rules.
+ * Fails at a missing tensor, a wrong shape, a dtype that is not computed with, naming file, tensor,
+ * found and wanted.  A table ends with an all-zero row. */
+PRINTF(6, 7)
+bool bind(Weights *w, void *block, const Bind *table, Dims dims, Error *e, const char *prefix, ...);
+
+/* How many tensors no block bound, not counting those whose name ends in one of the |-separated
+ * endings of ignored ("position_ids|num_batches_tracked").  Names go to each(self, entry) if given. */
+int weights_unbound(const Weights *w, const char *ignored,
+                    void (*each)(void *self, const Entry *t), void *self);
+
+/* ---- output: whole or not at all ---------------------------------------------------------------- */
+
+typedef struct Output Output;
+
+/* Begin an output.  "-" is standard output.  A regular target is written beside itself under a temporary
+ * name; a FIFO or device directly.  Fails now if the folder is missing, not writable, or path is a folder. */
+Output *output_open(const char *path, Error *e);
+bool output_write(Output *o, const void *bytes, size_t n, Error *e);
+/* Flush, fsync, rename over the target; o is freed in any case. */
+bool output_commit(Output *o, Error *e);
+/* Remove the temporary file; the old target is untouched.  NULL is allowed. */
+void output_discard(Output *o);
+/* Remove the temporary files of all open outputs; safe in a signal handler. */
+void output_discard_all(void);
+
+/* ---- tensors out -------------------------------------------------------------------------------- */
+
+/* A safetensors file written tensor by tensor; names must be distinct.  Entries lie in the order added. */
+typedef struct SafeWriter SafeWriter;
+SafeWriter *safe_open(const char *path, Error *e);
+/* dtype F32 or F16; shape of rank dims; data of product(shape) values, copied before this returns. */
+bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape, const void *data, Error *e);
+/* metadata: pairs key, value, ended by NULL; may be NULL.  Commits; s is freed in any case. */
+bool safe_commit(SafeWriter *s, const char *const *metadata, Error *e);
+void safe_discard(SafeWriter *s);
+
+/* One float32 array as NumPy's .npy (version 1.0, C order). */
+bool npy_write(const char *path, int rank, const int *shape, const float *data, Error *e);
+
+/* ---- memory and sums ----------------------------------------------------------------------------- */
+
+/* Give the arena size bytes: anonymous memory, or with scratch != NULL a mapped file of that name that
+ * vanishes when closed. */
+bool arena_open(Arena *m, size_t size, const char *scratch, Error *e);
+void arena_close(Arena *m);
+
+typedef struct { uint32_t state[8]; uint64_t bytes; uint8_t block[64]; } Sha256;
+void sha256_start(Sha256 *s);
+void sha256_add(Sha256 *s, const void *bytes, size_t n);
+void sha256_end(Sha256 *s, char hex[65]);
+
+#endif

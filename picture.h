@@ -1,0 +1,45 @@
+/* picture.h - pictures in and out: PNM and resampling here, PNG in png.c, JPEG in jpeg.c.
+ *
+ *     Picture p;
+ *     if (!picture_read(&p, "cat.jpg", &e)) ...                   by content, whatever the name says
+ *     picture_resize(&p, 224, 224, BICUBIC, &e);                  the bytes that Pillow gives
+ *     picture_free(&p);
+ *
+ * A picture is 8-bit RGB, rows top down, without padding.  What has alpha (RGBA, grey with alpha, palette
+ * tRNS, colour keys) is composited on white, as transformers 5.24 does; 16-bit samples keep their high byte.
+ * Limits, told in messages: 32768 a side, 2^28 pixels.
+ *
+ * Text that a file carries (PNG tEXt/zTXt/iTXt, PPM comments, JPEG comments) is kept: how to make it again. */
+#ifndef PICTURE_H
+#define PICTURE_H
+#include "base.h"
+#include "io.h"
+
+typedef struct { char *key, *value; } Text;                        /* UTF-8, owned by the picture */
+
+typedef struct {
+    int w, h;
+    uint8_t *rgb;                                                  /* [h][w][3], owned */
+    Text *texts; int text_count;
+    const char *format;                                            /* "PNG", "JPEG", "PPM", ... for inspect */
+} Picture;
+
+/* Bytes of a PNG, JPEG (baseline or progressive) or PNM (P1 to P6) file; where names it in messages. */
+bool picture_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);
+bool picture_read(Picture *p, const char *path, Error *e);
+void picture_free(Picture *p);
+
+/* The formats, one each; called by picture_parse. */
+bool png_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);
+bool jpeg_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);
+
+/* Pillow's Image.resize with antialias: separable, coefficients in fixed point, horizontal pass first. */
+typedef enum { BICUBIC, LANCZOS, BILINEAR } Filter;
+bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e);
+
+/* Write rgb [h][w][3] in the format that o's path asks for.  texts: pairs key, value, ended by NULL.
+ * The bytes depend on the arguments alone. */
+bool png_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *texts, Error *e);
+bool ppm_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *texts, Error *e);
+
+#endif

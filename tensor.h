@@ -1,0 +1,139 @@
+/* tensor.h - numbers: an arena, the operations of the three models, noise, traces.
+ *
+ *     Arena m = {0};                                  base NULL: only count
+ *     forward(&m, x);                                 shapes flow, nothing is computed
+ *     arena_open(&m, m.peak, NULL, &e);               io.h; the same forward now computes
+ *     Tensor y = linear(&m, x, &w);                   [B,T,I] -> [B,T,O]
+ *
+ * One layout.  A Tensor is positions x channels, float32, channels contiguous: tokens [B][T][C] have
+ * h = T and w = 1, pictures [B][H][W][C], a vector an item [B][1][1][C].
+ *
+ * One rule of ownership.  An operation that returns a Tensor makes it at the top of the arena; one that
+ * returns nothing works in place.  keep() slides a block's result down and frees the rest.  Scratch that
+ * an operation needs is taken above the top and given back before it returns.
+ *
+ * One rule of sums.  Every output is one sum in one order: k runs upward inside chunks of a fixed length,
+ * each chunk starts at zero, chunks add in order.  Threads, vector width and tiles never change it, so
+ * the bytes are the same on every machine.  Operations cannot fail: what could is checked when opening.
+ *
+ * The machine: how many threads, which instruction set.  Set once by main, read by the operations. */
+#ifndef TENSOR_H
+#define TENSOR_H
+#include "base.h"
+
+/* ---- the machine -------------------------------------------------------------------------------- */
+
+/* Choose the number of threads, 1..1024 (0: all cores), and the instruction set by name (NULL: the best
+ * that this machine has).  false, with the valid names in e, when the machine has no such set. */
+bool machine_choose(int threads, const char *isa, Error *e);
+int machine_threads(void);
+const char *machine_isa(void);
+/* The instruction sets that this build has and this machine can run, best first, separated by ", ". */
+const char *machine_isas(void);
+/* Measured float32 multiply-adds a second of all threads together. */
+double machine_peak(void);
+
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+/* A stack of bytes.  With base NULL it only counts: peak is then what the same calls will need.
+ * macs and weight_bytes count the arithmetic and the weights read, in both modes. */
+typedef struct { char *base; size_t used, size, peak; double macs, weight_bytes; } Arena;
+
+/* The channels of a Tensor may lie in two places (concat): the first c - tail_c at `at`, the last tail_c
+ * at `tail`.  group_norm, linear and copy read such a view; nothing else has to. */
+typedef struct { float *at; int b, h, w, c; const float *tail; int tail_c; } Tensor;
+
+Tensor tensor(Arena *m, int b, int h, int w, int c);               /* not initialised */
+size_t tensor_count(Tensor x);                                     /* b*h*w*c */
+/* Move x, made last, down to top and free what lies between; returns it there. */
+Tensor keep(Arena *m, size_t top, Tensor x);
+Tensor copy(Arena *m, Tensor x);
+Tensor concat(Tensor x, Tensor y);                                 /* a view: [..,Cx] + [..,Cy] */
+Tensor item(Tensor x, int i);                                      /* a view: one of the batch */
+Tensor as_tokens(Tensor x), as_picture(Tensor x, int h, int w);    /* views: [B,H*W,C] and back */
+
+/* Values cross between host and tensor here alone. */
+Tensor from_host(Arena *m, int b, int h, int w, int c, const float *values);
+void to_host(Tensor x, float *values);
+
+/* ---- weights ------------------------------------------------------------------------------------ */
+
+enum { NOT_COMPUTED, F32, F16, BF16 };                             /* Weight.type */
+
+/* A parameter where it lies in its file: as stored, possibly unaligned, row-major. */
+typedef struct { const void *at; int type, rank, dim[4]; } Weight;
+
+typedef struct { Weight w, b; } Linear;                            /* [O,I] or [O,I,kh,kw]; b may be absent */
+typedef struct { Weight w, b; } Norm;                              /* [C] each */
+
+size_t weight_count(Weight w);
+size_t weight_bytes(Weight w);
+/* count values from the first-th on, as float32. */
+void weight_read(Weight w, size_t first, size_t count, float *out);
+
+/* ---- products ----------------------------------------------------------------------------------- */
+
+typedef enum { IDENTITY, SILU, GELU, GELU_TANH, QUICK_GELU } Act;
+
+/* torch.nn.Linear, and 1x1 convolutions: x [..,I] -> [..,O].
+ *   linear_act   act(x W^T + b)
+ *   linear_plus  r + (x W^T + b); r has the result's shape, or [B,1,1,O] and is then added to every position
+ *   linear_into  y = y + (x W^T + b)
+ *   geglu        diffusers GEGLU: (a, g) = x W^T + b; a * gelu(g); the [..,2O] tensor never exists */
+Tensor linear(Arena *m, Tensor x, const Linear *w);
+Tensor linear_act(Arena *m, Tensor x, const Linear *w, Act act);
+Tensor linear_plus(Arena *m, Tensor x, const Linear *w, Tensor r);
+void linear_into(Arena *m, Tensor y, Tensor x, const Linear *w);
+Tensor geglu(Arena *m, Tensor x, const Linear *w);
+
+/* Where a convolution looks: positions a step apart, `before` zeros at top and left, `after` at bottom and
+ * right.  With h, w set, x is first resized to them by nearest neighbour (torch's rule); no copy is made. */
+typedef struct { int stride, before, after, h, w; } Window;
+#define SAME3   (Window){ .stride = 1, .before = 1, .after = 1 }
+
+/* torch.nn.Conv2d, weights [O,I,kh,kw]: x [B,H,W,I] -> [B,H',W',O].  3x3 at stride 1 from 4x4 positions on
+ * goes by Winograd F(4x4,3x3) where the channels fill its vectors: by the layer's shape alone. */
+Tensor conv2d(Arena *m, Tensor x, const Linear *w, Window at);
+Tensor conv2d_plus(Arena *m, Tensor x, const Linear *w, Window at, Tensor r);
+void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at);
+
+/* softmax(q k^T / sqrt(d)) v, head by head: q [B,N,C], k and v [B,M,C] -> [B,N,C], d = C / heads.
+ * causal: position i sees keys 0..i (N = M). */
+Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal);
+
+/* ---- norms, activations, rows -------------------------------------------------------------------- */
+
+Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps);                   /* over c */
+/* act(GroupNorm(x)): over h, w and c / groups; group_norm_ in place. */
+Tensor group_norm(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
+void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
+void act_(Tensor x, Act act);                                                      /* in place */
+void add_(Tensor x, Tensor y);                  /* x += y, same shape; or y has b = 1 and serves every item */
+/* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]. */
+Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
+/* True when every value is finite. */
+bool finite(Tensor x);
+
+/* ---- functions: the same bits everywhere, no libm ------------------------------------------------- */
+
+double f_exp(double x), f_log(double x), f_sin(double x), f_cos(double x), f_pow(double x, double y);
+
+/* ---- noise: torch's CPU generator ------------------------------------------------------------------ */
+
+/* mt19937; the seed counts modulo 2^32, as torch.Generator().manual_seed on the CPU. */
+typedef struct { uint32_t state[624]; int next; bool has_spare; double spare; } Rng;
+void rng_seed(Rng *r, uint64_t seed);
+/* torch.randn(n): below 16 values another sequence than from 16 on, as there. */
+void randn(Rng *r, float *out, size_t n);
+
+/* ---- trace ----------------------------------------------------------------------------------------- */
+
+/* Every named activation goes to a function that main sets.  Off, a probe costs one test. */
+typedef void TraceFn(void *self, const char *name, Tensor x);
+void trace_to(TraceFn *f, void *self);
+/* Names nest like modules: trace_enter("down_blocks.%d", i) ... trace(h, "conv1") ... trace_leave(). */
+PRINTF(1, 2) void trace_enter(const char *format, ...);
+void trace_leave(void);
+PRINTF(2, 3) void trace(Tensor x, const char *format, ...);
+
+#endif
