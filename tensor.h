@@ -112,7 +112,7 @@ void add_(Tensor x, Tensor y);                  /* x += y, same shape; or y has 
 /* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]. */
 Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
 /* True when every value is finite. */
-bool finite(Tensor x);
+bool all_finite(Tensor x);
 
 /* ---- functions: the same bits everywhere, no libm ------------------------------------------------- */
 

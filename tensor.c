@@ -1,0 +1,858 @@
+/* tensor.c - the operations of tensor.h over the inner loops of kernel.h.
+ * Read in this order: the machine, memory, weights, products, Winograd, attention, norms, trace.
+ * OpenMP and instruction sets are named here and in kernel.h alone.  Every parallel loop splits outputs. */
+#include "tensor.h"
+
+#include <math.h>
+#include <stdlib.h>
+#if defined(_OPENMP)
+#include <omp.h>
+#define THREAD omp_get_thread_num()
+#else
+#define THREAD 0
+#endif
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+/* ---- the inner loops, once an instruction set ---------------------------------------------------- */
+
+/* fmaf in plain C.  The product of two floats is exact in double; rounding their sum twice errs only when
+ * the double falls exactly between two floats, or is too small to be a normal float: then ask libm. */
+static inline float fused(float a, float b, float c)
+{
+#if defined(FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    double sum = (double)a * b + c;
+    uint64_t bits;
+    memcpy(&bits, &sum, 8);
+    bool tie = (bits & 0x1fffffff) == 0x10000000, small = fabs(sum) < 0x1p-125 && sum != 0;
+    return tie || small ? fmaf(a, b, c) : (float)sum;
+#endif
+}
+
+static inline float bits_value(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+static inline float float_value(const uint8_t *p)
+{
+    return bits_value(p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+}
+static inline float brain_value(const uint8_t *p)
+{
+    return bits_value((uint32_t)p[0] << 16 | (uint32_t)p[1] << 24);
+}
+static inline float half_value(const uint8_t *p)
+{
+    uint32_t h = p[0] | (uint32_t)p[1] << 8, sign = (h & 0x8000) << 16, rest = h & 0x7fff;
+    if (rest >= 0x7c00)                                    /* infinity, or NaN: made quiet as hardware does */
+        return bits_value(sign | 0x7f800000 | rest << 13 | (rest > 0x7c00 ? 0x400000 : 0));
+    float magnitude = bits_value(rest << 13) * 0x1p112f;                   /* exact, subnormals included */
+    return sign ? -magnitude : magnitude;
+}
+static inline float any_value(int type, const uint8_t *p)
+{
+    return type == F32 ? float_value(p) : type == F16 ? half_value(p) : brain_value(p);
+}
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wpsabi"                   /* wide vectors never cross a call that exists */
+#endif
+#define ISA ISA_C
+#include "kernel.h"
+#if defined(__x86_64__) && defined(__GNUC__)
+#define ISA ISA_AVX2
+#include "kernel.h"
+#define ISA ISA_AVX512
+#include "kernel.h"
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define ISA ISA_NEON
+#include "kernel.h"
+#endif
+
+/* ---- the machine ---------------------------------------------------------------------------------- */
+
+static struct { const Kernels *k; int threads; } machine;
+
+static bool runs_avx2(void), runs_avx512(void);
+static bool runs_always(void) { return true; }
+
+/* Best first. */
+static const struct { const Kernels *kernels; bool (*runs)(void); } kernels[] = {
+#if defined(__x86_64__) && defined(__GNUC__)
+    { &kernels_avx512, runs_avx512 },
+    { &kernels_avx2, runs_avx2 },
+#elif defined(__aarch64__) && defined(__GNUC__)
+    { &kernels_neon, runs_always },
+#endif
+    { &kernels_c, runs_always },
+};
+
+#if defined(__x86_64__) && defined(__GNUC__)
+static bool runs_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+static bool runs_avx512(void)
+{
+    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+const char *machine_isas(void)
+{
+    static char list[64];
+    size_t used = 0;
+    for (size_t i = 0; i < countof(kernels); i++)
+        if (kernels[i].runs())
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "",
+                                     kernels[i].kernels->name);
+    return list;
+}
+
+bool machine_choose(int threads, const char *isa, Error *e)
+{
+    const Kernels *best = NULL;
+    for (size_t i = 0; i < countof(kernels) && !best; i++)
+        if (kernels[i].runs() && (!isa || !strcmp(isa, kernels[i].kernels->name))) best = kernels[i].kernels;
+    if (!best) return fail(e, "instruction set: found '%s', this machine has %s", isa ? isa : "none",
+                           machine_isas());
+    if (threads < 0 || threads > 1024) return fail(e, "threads: found %d, want 1..1024", threads);
+    machine.k = best;
+#if defined(_OPENMP)
+    machine.threads = threads ? threads : omp_get_num_procs();
+#else
+    machine.threads = 1;
+#endif
+    return true;
+}
+
+/* The kernels in use; a library caller who never chose gets the best and all cores. */
+static const Kernels *chosen(void)
+{
+    if (!machine.k) machine_choose(0, NULL, &(Error){ 0 });
+    return machine.k;
+}
+int machine_threads(void) { chosen(); return machine.threads; }
+const char *machine_isa(void) { return chosen()->name; }
+
+double machine_peak(void)
+{
+    const Kernels *k = chosen();
+    double best = 0;
+    for (int round = 0; round < 10; round++) {
+        double start = now(), adds = 0;
+        #pragma omp parallel for num_threads(machine.threads) schedule(static)
+        for (int t = 0; t < machine.threads; t++) {
+            float sink[2] = { 0.999f, 1e-3f };
+            double done = k->burn(2000000, sink);
+            if (!t) adds = done * machine.threads;
+        }
+        double rate = adds / (now() - start);
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------- */
+
+/* Bytes at the top of the arena, on a cache line.  An arena smaller than its plan stops computing and goes
+ * on counting: its owner finds base gone and peak telling the need. */
+static void *take(Arena *m, size_t bytes)
+{
+    size_t at = m->used;
+    m->used += (bytes + 63) / 64 * 64;
+    m->peak = zmax(m->peak, m->used);
+    if (m->base && m->used > m->size) m->base = NULL;
+    return m->base ? m->base + at : NULL;
+}
+static float *take_floats(Arena *m, size_t count) { return take(m, count * sizeof(float)); }
+
+size_t tensor_count(Tensor x) { return (size_t)x.b * (size_t)x.h * (size_t)x.w * (size_t)x.c; }
+static size_t positions(Tensor x) { return (size_t)x.h * (size_t)x.w; }
+static size_t rows_of(Tensor x) { return (size_t)x.b * positions(x); }
+
+Tensor tensor(Arena *m, int b, int h, int w, int c)
+{
+    Tensor x = { .b = b, .h = h, .w = w, .c = c };
+    x.at = take_floats(m, tensor_count(x));
+    return x;
+}
+
+Tensor keep(Arena *m, size_t top, Tensor x)
+{
+    float *from = x.at;
+    m->used = top;
+    x.at = take_floats(m, tensor_count(x));
+    if (m->base && x.at != from) memmove(x.at, from, tensor_count(x) * sizeof(float));
+    return x;
+}
+
+/* Where the channels of a position lie: the head, and for a concat its tail. */
+typedef struct { const float *at; size_t ld; int c; } Source;
+static int sources(Tensor x, Source s[2])
+{
+    int head = x.c - x.tail_c;
+    s[0] = (Source){ x.at, (size_t)head, head };
+    s[1] = (Source){ x.tail, (size_t)x.tail_c, x.tail_c };
+    return x.tail_c ? 2 : 1;
+}
+
+Tensor copy(Arena *m, Tensor x)
+{
+    Tensor y = tensor(m, x.b, x.h, x.w, x.c);
+    Source s[2];
+    size_t first = 0;
+    if (!m->base) return y;
+    for (int i = 0, n = sources(x, s); i < n; first += (size_t)s[i++].c)
+        for (size_t r = 0; r < rows_of(x); r++)
+            memcpy(y.at + r * (size_t)x.c + first, s[i].at + r * s[i].ld, (size_t)s[i].c * sizeof(float));
+    return y;
+}
+
+Tensor concat(Tensor x, Tensor y)
+{
+    x.tail = y.at;
+    x.tail_c = y.c;
+    x.c += y.c;
+    return x;
+}
+
+Tensor item(Tensor x, int i)
+{
+    if (x.at) x.at += (size_t)i * positions(x) * (size_t)x.c;
+    x.b = 1;
+    return x;
+}
+
+Tensor as_tokens(Tensor x) { x.h *= x.w; x.w = 1; return x; }
+Tensor as_picture(Tensor x, int h, int w) { x.h = h; x.w = w; return x; }
+
+Tensor from_host(Arena *m, int b, int h, int w, int c, const float *values)
+{
+    Tensor x = tensor(m, b, h, w, c);
+    if (m->base) memcpy(x.at, values, tensor_count(x) * sizeof(float));
+    return x;
+}
+void to_host(Tensor x, float *values)
+{
+    if (x.at) memcpy(values, x.at, tensor_count(x) * sizeof(float));
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------ */
+
+size_t weight_count(Weight w)
+{
+    size_t n = w.at ? 1 : 0;
+    for (int i = 0; i < w.rank; i++) n *= (size_t)w.dim[i];
+    return n;
+}
+static size_t value_bytes(int type) { return type == F32 ? 4 : 2; }
+size_t weight_bytes(Weight w) { return weight_count(w) * value_bytes(w.type); }
+
+void weight_read(Weight w, size_t first, size_t count, float *out)
+{
+    size_t size = value_bytes(w.type);
+    const uint8_t *p = (const uint8_t *)w.at + first * size;
+    for (size_t i = 0; i < count; i++) out[i] = any_value(w.type, p + i * size);
+}
+
+/* A vector of n floats in scratch, zeros (or `absent`) where the weight is missing, padded for a panel. */
+static float *take_vector(Arena *m, Weight w, size_t n, float absent)
+{
+    size_t padded = (n + NR_MAX - 1) / NR_MAX * NR_MAX;
+    float *v = take_floats(m, padded);
+    m->weight_bytes += (double)weight_bytes(w);
+    if (!m->base) return v;
+    for (size_t i = 0; i < padded; i++) v[i] = i < n ? absent : 0;
+    if (w.at) weight_read(w, 0, n, v);
+    return v;
+}
+
+/* ---- products ----------------------------------------------------------------------------------------- */
+
+/* rows x weights: Y[row][o] = sum over parts, taps and k of X[row(tap)][k] * W[o][k][tap], then the finish.
+ * A 1x1 product has one tap and rows as they lie; a convolution finds a row's source by its Window. */
+typedef struct {
+    Tensor x;
+    Weight w;
+    const float *bias;
+    int kh, kw;                          /* taps */
+    Window at;
+    bool gated;                          /* GEGLU: outs more outputs behind the first ones are the gates */
+    Act act;
+    Tensor r;                            /* added after all; at NULL: nothing; [B,1,1,O]: to every position */
+    Tensor y;
+    const float *zero;                   /* the row outside a picture */
+} Product;
+
+enum { BLOCK_ROWS = 96, GROUP_OUTS = 128, PANEL_BYTES = 2 << 20 };       /* caches, not results */
+
+/* One chunk of the sum: n channels of one source, all taps. */
+typedef struct { Source source; size_t from, first, n; } Part;
+
+/* Step to the next chunk; part starts all zero.  Chunks do not cross from head to tail of a concat. */
+static bool next_part(const Product *p, Part *part)
+{
+    Source s[2];
+    int count = sources(p->x, s), head = s[0].c;
+    size_t done = part->first + part->n;
+    if (done == (size_t)p->x.c) return false;
+    part->source = s[count == 2 && done >= (size_t)head];
+    part->first = done;
+    part->from = part->source.at == s[0].at ? done : done - (size_t)head;
+    part->n = zmin(CHUNK, (size_t)part->source.c - part->from);
+    return true;
+}
+
+/* torch's nearest neighbour: floor(i * (float)from / to). */
+static int nearest(int i, int from, int to)
+{
+    return from == to ? i : imin((int)((float)i * ((float)from / (float)to)), from - 1);
+}
+
+/* Pointers to the source rows of outputs first .. first + n of tap (ky, kx). */
+static void point_rows(const Product *p, Source s, size_t first, size_t n, int ky, int kx, const float **row)
+{
+    const Tensor y = p->y, x = p->x;
+    if (!p->at.stride) {
+        for (size_t i = 0; i < n; i++) row[i] = s.at + (first + i) * s.ld;
+        return;
+    }
+    const int h = p->at.h ? p->at.h : x.h, w = p->at.w ? p->at.w : x.w;
+    size_t b = first / positions(y), rest = first % positions(y);
+    int oy = (int)(rest / (size_t)y.w), ox = (int)(rest % (size_t)y.w);
+    for (size_t i = 0; i < n; i++) {
+        int iy = oy * p->at.stride + ky - p->at.before, ix = ox * p->at.stride + kx - p->at.before;
+        bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
+        row[i] = !inside ? p->zero
+            : s.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
+                      + (size_t)nearest(ix, x.w, w)) * s.ld;
+        if (++ox == y.w) { ox = 0; if (++oy == y.h) { oy = 0; b++; } }
+    }
+}
+
+/* Weights of outputs from `out` on, panel by panel, part by part: [part][panel][tap][k][nr]. */
+static void pack_group(const Product *p, int out, int panels, float *packed)
+{
+    const Kernels *k = machine.k;
+    const size_t taps = (size_t)p->kh * (size_t)p->kw, ld = (size_t)p->x.c * taps;
+    for (Part part = { 0 }; next_part(p, &part);)
+        for (int j = 0; j < panels * (p->gated ? 2 : 1); j++) {
+            int o = out + j % panels * k->nr, gate = j >= panels ? p->y.c : 0;
+            const uint8_t *w = (const uint8_t *)p->w.at + (size_t)(o + gate) * ld * value_bytes(p->w.type);
+            k->pack(p->w.type, w, ld, imin(k->nr, p->y.c - o), part.first * taps, part.n * taps, taps,
+                    packed, part.n * (size_t)k->nr);
+            packed += part.n * taps * (size_t)k->nr;
+        }
+}
+
+/* Bias, activation and residual of rows first .. first + n, outputs out .. out + outs. */
+static void finish_rows(const Product *p, size_t first, size_t n, int out, int outs, const float *sum, size_t ld)
+{
+    const size_t c = (size_t)p->y.c, per = positions(p->y);
+    const bool spread = p->r.at && positions(p->r) == 1 && per != 1;
+    for (size_t end = first + n; first < end; first += n, sum += n * ld) {
+        n = spread ? zmin(end - first, per - first % per) : end - first;  /* one item, one row to add */
+        float *y = p->y.at + first * c + out;
+        const float *r = p->r.at ? p->r.at + (spread ? first / per : first) * c + out : NULL;
+        if (p->gated)
+            machine.k->gated(sum, sum + ld / 2, ld, (int)n, outs, p->bias + out, p->bias + p->y.c + out, y, c);
+        else
+            machine.k->finish(sum, ld, (int)n, outs, p->bias + out, p->act, r, spread ? 0 : c, y, c);
+    }
+}
+
+/* Outputs of rows first .. last and `panels` panels from output `out` on. */
+static void product_task(const Product *p, size_t first, size_t last, int out, int panels,
+                         float *packed, float *sum)
+{
+    const Kernels *k = machine.k;
+    const int all = panels * (p->gated ? 2 : 1), mr = k->mr;
+    const size_t ld = (size_t)(all * k->nr);
+    const float *row[BLOCK_ROWS];
+    pack_group(p, out, panels, packed);
+    for (; first < last; first += BLOCK_ROWS) {
+        const int n = (int)zmin(BLOCK_ROWS, last - first);
+        const float *panel = packed;
+        for (Part part = { 0 }; next_part(p, &part);) {
+            const size_t size = part.n * (size_t)k->nr, taps = (size_t)(p->kh * p->kw);
+            for (int tap = 0; tap < p->kh * p->kw; tap++) {
+                point_rows(p, part.source, first, (size_t)n, tap / p->kw, tap % p->kw, row);
+                for (int j = 0; j < all; j++)
+                    for (int i = 0; i < n; i += mr)
+                        k->tile(imin(mr, n - i), part.n, row + i, part.from, 1,
+                                panel + ((size_t)j * taps + (size_t)tap) * size,
+                                sum + (size_t)i * ld + j * k->nr, ld, part.first || tap);
+            }
+            panel += (size_t)all * taps * size;
+        }
+        finish_rows(p, first, (size_t)n, out, imin(panels * k->nr, p->y.c - out), sum, ld);
+    }
+}
+
+/* Cut the outputs into tasks: groups of panels that stay in cache, and rows where there are few groups. */
+static void product(Arena *m, Product p)
+{
+    const Kernels *k = chosen();
+    const size_t top = m->used, depth = (size_t)(p.kh * p.kw) * (size_t)p.x.c, rows = rows_of(p.y);
+    const int gates = p.gated ? 2 : 1, panels = (p.y.c + k->nr - 1) / k->nr;
+    const size_t panel_bytes = depth * (size_t)(k->nr * gates) * sizeof(float);
+    int group = imax(1, imin(GROUP_OUTS / k->nr, (int)(PANEL_BYTES / panel_bytes)));
+    const int groups = (panels + group - 1) / group;
+    group = (panels + groups - 1) / groups;
+    const size_t most = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const size_t cuts = zmin(most, (size_t)((4 * machine.threads + groups - 1) / groups));
+    const size_t span = (most + cuts - 1) / cuts * BLOCK_ROWS;
+    const size_t packed = (size_t)group * panel_bytes / sizeof(float);
+    const size_t scratch = packed + (size_t)(BLOCK_ROWS * group * gates * k->nr);
+    float *memory = take_floats(m, scratch * (size_t)machine.threads);
+    m->macs += (double)rows * p.y.c * gates * (double)depth;
+    m->weight_bytes += (double)weight_bytes(p.w);
+    m->used = top;
+    if (!m->base) return;
+    #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
+    for (size_t t = 0; t < (size_t)groups * cuts; t++) {
+        const int out = (int)(t / cuts) * group * k->nr;
+        const int count = imin(group, panels - (int)(t / cuts) * group);
+        const size_t first = t % cuts * span, last = zmin(first + span, rows);
+        float *mine = memory + (size_t)THREAD * scratch;
+        if (first < last && count > 0) product_task(&p, first, last, out, count, mine, mine + packed);
+    }
+}
+
+static void linear_to(Arena *m, Tensor y, Tensor x, const Linear *w, Act act, Tensor r, bool gated)
+{
+    const size_t top = m->used;
+    const float *bias = take_vector(m, w->b, (size_t)y.c * (gated ? 2 : 1), 0);
+    product(m, (Product){ .x = x, .w = w->w, .bias = bias, .kh = 1, .kw = 1, .gated = gated, .act = act,
+                          .r = r, .y = y });
+    m->used = top;
+}
+
+Tensor linear_act(Arena *m, Tensor x, const Linear *w, Act act)
+{
+    Tensor y = tensor(m, x.b, x.h, x.w, w->w.dim[0]);
+    linear_to(m, y, x, w, act, (Tensor){ 0 }, false);
+    return y;
+}
+Tensor linear(Arena *m, Tensor x, const Linear *w) { return linear_act(m, x, w, IDENTITY); }
+Tensor linear_plus(Arena *m, Tensor x, const Linear *w, Tensor r)
+{
+    Tensor y = tensor(m, x.b, x.h, x.w, w->w.dim[0]);
+    linear_to(m, y, x, w, IDENTITY, r, false);
+    return y;
+}
+void linear_into(Arena *m, Tensor y, Tensor x, const Linear *w)
+{
+    linear_to(m, y, x, w, IDENTITY, y, false);
+}
+Tensor geglu(Arena *m, Tensor x, const Linear *w)
+{
+    Tensor y = tensor(m, x.b, x.h, x.w, w->w.dim[0] / 2);
+    linear_to(m, y, x, w, IDENTITY, (Tensor){ 0 }, true);
+    return y;
+}
+
+/* ---- convolutions: a product that finds its rows, or Winograd ------------------------------------------- */
+
+/* By the layer's shape alone, so that every machine takes the same way. */
+static bool by_winograd(const Product *p)
+{
+    return p->kh == 3 && p->kw == 3 && p->at.stride == 1 && p->at.before == 1 && p->at.after == 1
+        && p->y.h >= 4 && p->y.w >= 4 && p->x.c % 16 == 0 && p->y.c % 16 == 0;
+}
+
+enum { WINO_TILES = 128, WINO_BYTES = 12 << 20, LINE = 16 };             /* caches, not results */
+
+/* The scratch of one convolution: V holds a block of transformed tiles for all threads; each thread has the
+ * weights of a panel and chunk as they come (G), transformed (U), and the sums (M).  The 36 planes of each
+ * lie one cache line further apart than their size, else they would share one cache set. */
+typedef struct { int across, down; size_t tiles, block, v_plane, g_plane, u_plane, m_plane; float *v, *own; } Wino;
+
+/* Tile t: its item, and the top left of its 4x4 outputs. */
+static void wino_place(const Wino *n, size_t t, size_t *b, int *y, int *x)
+{
+    size_t per = (size_t)n->across * (size_t)n->down;
+    *b = t / per;
+    *y = (int)(t % per / (size_t)n->across) * 4;
+    *x = (int)(t % (size_t)n->across) * 4;
+}
+
+static void wino_input(const Product *p, const Wino *n, size_t t, float *v)
+{
+    const Tensor x = p->x;
+    const int h = p->y.h, w = p->y.w;
+    const float *pixel[36];
+    size_t b;
+    int y0, x0;
+    wino_place(n, t, &b, &y0, &x0);
+    for (int i = 0; i < 36; i++) {
+        int iy = y0 + i / 6 - 1, ix = x0 + i % 6 - 1;
+        bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
+        pixel[i] = !inside ? p->zero
+            : x.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
+                      + (size_t)nearest(ix, x.w, w)) * (size_t)x.c;
+    }
+    machine.k->wino_in(pixel, (size_t)x.c, v, n->v_plane);
+}
+
+/* All tiles first .. first + count of the block in V, one panel of outputs. */
+static void wino_panel(const Product *p, const Wino *n, size_t first, size_t count, int out, float *own)
+{
+    const Kernels *k = machine.k;
+    const size_t c = (size_t)p->x.c, nr = (size_t)k->nr, yc = (size_t)p->y.c;
+    const uint8_t *w = (const uint8_t *)p->w.at + (size_t)out * c * 9 * value_bytes(p->w.type);
+    const int outs = imin(k->nr, p->y.c - out);
+    float *g = own, *u = g + 9 * n->g_plane, *sum = u + 36 * n->u_plane;
+    const float *row[WINO_TILES];
+    for (size_t t = 0; t < count; t++) row[t] = n->v + t * c;
+    for (size_t from = 0; from < c; from += WINO_CHUNK) {
+        const size_t depth = zmin(WINO_CHUNK, c - from);
+        k->pack(p->w.type, w, c * 9, outs, from * 9, depth * 9, 9, g, n->g_plane);
+        k->wino_weights(g, n->g_plane, depth, u, n->u_plane);
+        for (size_t i = 0; i < 36; i++)
+            for (size_t t = 0; t < count; t += (size_t)k->mr)
+                k->tile((int)zmin((size_t)k->mr, count - t), depth, row + t, i * n->v_plane + from, 1,
+                        u + i * n->u_plane, sum + i * n->m_plane + t * nr, nr, from > 0);
+    }
+    for (size_t t = 0; t < count; t++) {
+        size_t b;
+        int y0, x0;
+        wino_place(n, first + t, &b, &y0, &x0);
+        const size_t at = ((b * (size_t)p->y.h + (size_t)y0) * (size_t)p->y.w + (size_t)x0) * yc + (size_t)out;
+        const bool spread = p->r.at && positions(p->r) == 1;
+        const float *r = !p->r.at ? NULL : spread ? p->r.at + b * yc + out : p->r.at + at;
+        const size_t line = (size_t)p->y.w * yc;
+        k->wino_out(sum + t * nr, n->m_plane, outs, p->bias + out, r, spread ? 0 : line, spread ? 0 : yc,
+                    p->y.at + at, line, yc, imin(4, p->y.h - y0), imin(4, p->y.w - x0));
+    }
+}
+
+static void winograd(Arena *m, Product p)
+{
+    const Kernels *k = chosen();
+    const size_t top = m->used, c = (size_t)p.x.c, nr = (size_t)k->nr;
+    Wino n = { .across = (p.y.w + 3) / 4, .down = (p.y.h + 3) / 4 };
+    n.tiles = (size_t)p.y.b * (size_t)n.across * (size_t)n.down;
+    n.block = zmax(16, zmin(WINO_TILES, WINO_BYTES / (36 * c * sizeof(float))));
+    const size_t blocks = (n.tiles + n.block - 1) / n.block;
+    n.block = (n.tiles + blocks - 1) / blocks;
+    n.v_plane = n.block * c + LINE;
+    n.g_plane = WINO_CHUNK * nr + LINE;
+    n.u_plane = WINO_CHUNK * nr + LINE;
+    n.m_plane = n.block * nr + LINE;
+    const size_t scratch = 9 * n.g_plane + 36 * (n.u_plane + n.m_plane);
+    n.v = take_floats(m, 36 * n.v_plane);
+    n.own = take_floats(m, scratch * (size_t)machine.threads);
+    m->macs += 9.0 * (double)rows_of(p.y) * p.x.c * p.y.c;
+    m->weight_bytes += (double)weight_bytes(p.w);
+    m->used = top;
+    if (!m->base) return;
+    const int panels = (p.y.c + k->nr - 1) / k->nr;
+    for (size_t first = 0; first < n.tiles; first += n.block) {
+        const size_t count = zmin(n.block, n.tiles - first);
+        #pragma omp parallel num_threads(machine.threads)
+        {
+            #pragma omp for schedule(static)
+            for (size_t t = 0; t < count; t++) wino_input(&p, &n, first + t, n.v + t * c);
+            #pragma omp for schedule(dynamic, 1)
+            for (int j = 0; j < panels; j++)
+                wino_panel(&p, &n, first, count, j * k->nr, n.own + (size_t)THREAD * scratch);
+        }
+    }
+}
+
+static void conv2d_to(Arena *m, Tensor y, Tensor x, const Linear *w, Window at, Tensor r)
+{
+    const size_t top = m->used;
+    Product p = { .x = x, .w = w->w, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r, .y = y };
+    p.bias = take_vector(m, w->b, (size_t)y.c, 0);
+    p.zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
+    (by_winograd(&p) ? winograd : product)(m, p);
+    m->used = top;
+}
+
+/* The picture that a convolution makes. */
+static Tensor conv2d_out(Arena *m, Tensor x, const Linear *w, Window at)
+{
+    int h = (at.h ? at.h : x.h) + at.before + at.after - w->w.dim[2];
+    int across = (at.w ? at.w : x.w) + at.before + at.after - w->w.dim[3];
+    return tensor(m, x.b, h / at.stride + 1, across / at.stride + 1, w->w.dim[0]);
+}
+
+Tensor conv2d_plus(Arena *m, Tensor x, const Linear *w, Window at, Tensor r)
+{
+    Tensor y = conv2d_out(m, x, w, at);
+    conv2d_to(m, y, x, w, at, r);
+    return y;
+}
+Tensor conv2d(Arena *m, Tensor x, const Linear *w, Window at)
+{
+    return conv2d_plus(m, x, w, at, (Tensor){ 0 });
+}
+void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at)
+{
+    conv2d_to(m, y, x, w, at, y);
+}
+
+/* ---- attention: queries in the lanes ----------------------------------------------------------------------- */
+
+typedef struct { Tensor q, k, v, y; int heads, d; bool causal; size_t keys; } Attention;
+
+/* nr queries of one head.  S'[key][query] = K Q', softmax down the lanes, O'[d][query] = V' S': both
+ * products are the micro-kernel, first with keys as rows, then with the head's channels as rows. */
+static void attention_task(const Attention *a, size_t b, int head, size_t first, float *panel, float *s, float *o)
+{
+    const Kernels *k = machine.k;
+    const size_t c = (size_t)a->q.c, nr = (size_t)k->nr, d = (size_t)a->d, from = (size_t)head * d;
+    const size_t n = positions(a->q), count = zmin(nr, n - first);
+    const size_t keys = a->causal ? zmin(a->keys, first + nr) : a->keys;
+    const float *key = a->k.at + b * a->keys * c + from, *value = a->v.at + b * a->keys * c + from;
+    const float *row[MR_MAX];
+    float inverse[NR_MAX];
+    k->pack(F32, a->q.at + (b * n + first) * c + from, c, (int)count, 0, d, 1, panel, 0);
+    k->scale(panel, d * nr, 1.0f / sqrtf((float)a->d));
+    for (size_t y = 0; y < keys; y += (size_t)k->mr) {
+        int rows = (int)zmin((size_t)k->mr, keys - y);
+        for (int i = 0; i < rows; i++) row[i] = key + (y + (size_t)i) * c;
+        k->tile(rows, d, row, 0, 1, panel, s + y * nr, nr, false);
+    }
+    if (a->causal)                                         /* query i of the block sees keys to first + i */
+        for (size_t y = first + 1; y < keys; y++)
+            for (size_t i = 0; i < nr && first + i < y; i++) s[y * nr + i] = -INFINITY;
+    k->softmax(s, keys, inverse);
+    for (size_t y = 0; y < keys; y += CHUNK)
+        for (size_t x = 0; x < d; x += (size_t)k->mr) {
+            int rows = (int)zmin((size_t)k->mr, d - x);
+            for (int i = 0; i < rows; i++) row[i] = value + x + (size_t)i;
+            k->tile(rows, zmin(CHUNK, keys - y), row, y * c, c, s + y * nr, o + x * nr, nr, y > 0);
+        }
+    k->unpack(o, d, (int)count, inverse, a->y.at + (b * n + first) * c + from, c);
+}
+
+Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
+{
+    Tensor y = tensor(m, q.b, q.h, q.w, q.c);
+    const size_t top = m->used, nr = (size_t)chosen()->nr;
+    Attention a = { q, k, v, y, heads, q.c / heads, causal, positions(k) };
+    const size_t d = (size_t)a.d, scratch = (2 * d + a.keys) * nr, blocks = (positions(q) + nr - 1) / nr;
+    float *memory = take_floats(m, scratch * (size_t)machine.threads);
+    m->macs += 2.0 * (double)rows_of(q) * (double)a.keys * q.c;
+    m->used = top;
+    if (!m->base) return y;
+    #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
+    for (size_t t = 0; t < (size_t)q.b * (size_t)heads * blocks; t++) {
+        float *mine = memory + (size_t)THREAD * scratch;
+        const size_t block = t % blocks, head = t / blocks % (size_t)heads, b = t / blocks / (size_t)heads;
+        attention_task(&a, b, (int)head, block * nr, mine, mine + 2 * d * nr, mine + d * nr);
+    }
+    return y;
+}
+
+/* ---- norms -------------------------------------------------------------------------------------------------- */
+
+Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps)
+{
+    Tensor y = tensor(m, x.b, x.h, x.w, x.c);
+    const size_t top = m->used, c = (size_t)x.c;
+    const float *weight = take_vector(m, w->w, c, 1), *bias = take_vector(m, w->b, c, 0);
+    const Kernels *k = chosen();
+    m->used = top;
+    if (!m->base) return y;
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t r = 0; r < rows_of(x); r++) k->layer_norm(x.at + r * c, c, weight, bias, eps, y.at + r * c);
+    return y;
+}
+
+enum { SUM_ROWS = 64, SPAN_ROWS = 1024 };                /* rows a float sum, a double sum: constants of the result */
+
+/* Sums of one span of rows of one item: per channel of x - origin and of its square, origin the item's
+ * first position, so that a mean far from zero costs no digits. */
+static void span_sums(Tensor x, size_t b, size_t span, double *sum, double *square)
+{
+    const size_t n = positions(x), first = span * SPAN_ROWS, last = zmin(first + SPAN_ROWS, n);
+    Source s[2];
+    float a[SUM_ROWS], q[SUM_ROWS];
+    for (int i = 0, count = sources(x, s); i < count; sum += s[i].c, square += s[i].c, i++)
+        for (size_t c = 0; c < (size_t)s[i].c; c += SUM_ROWS) {
+            const size_t wide = zmin(SUM_ROWS, (size_t)s[i].c - c);
+            const float *origin = s[i].at + b * n * s[i].ld + c;
+            for (size_t j = 0; j < wide; j++) sum[c + j] = square[c + j] = 0;
+            for (size_t r = first; r < last; r += SUM_ROWS) {
+                machine.k->channel_sums(origin + r * s[i].ld, s[i].ld, zmin(SUM_ROWS, last - r), wide,
+                                        origin, a, q);
+                for (size_t j = 0; j < wide; j++) { sum[c + j] += a[j]; square[c + j] += q[j]; }
+            }
+        }
+}
+
+/* From sums to y = x * scale + shift, channel by channel, for one item. */
+static void group_affine(Tensor x, size_t b, int groups, float eps, const double *sums, size_t spans,
+                         const float *weight, const float *bias, float *scale, float *shift)
+{
+    const size_t c = (size_t)x.c, per = c / (size_t)groups, head = c - (size_t)x.tail_c, n = positions(x);
+    for (size_t g = 0; g < c; g += per) {
+        double mean = 0, spread = 0, total[2];
+        for (int pass = 0; pass < 2; pass++)               /* the mean, then what lies around it */
+            for (size_t i = g; i < g + per; i++) {
+                const float *origin = i < head ? x.at + b * n * head + i
+                                               : x.tail + b * n * (size_t)x.tail_c + (i - head);
+                total[0] = total[1] = 0;
+                for (size_t s = 0; s < spans; s++) {
+                    total[0] += sums[s * 2 * c + i];
+                    total[1] += sums[s * 2 * c + c + i];
+                }
+                double own = *origin + total[0] / (double)n;
+                if (!pass) mean += own / (double)per;
+                else spread += total[1] / (double)n - total[0] / (double)n * (total[0] / (double)n)
+                             + (own - mean) * (own - mean);
+            }
+        double inverse = 1 / sqrt(spread / (double)per + (double)eps);
+        for (size_t i = g; i < g + per; i++) {
+            scale[i] = (float)(weight[i] * inverse);
+            shift[i] = (float)(bias[i] - mean * inverse * weight[i]);
+        }
+    }
+}
+
+static void group_norm_to(Arena *m, Tensor y, Tensor x, const Norm *w, int groups, float eps, Act act)
+{
+    const size_t top = m->used, c = (size_t)x.c, n = positions(x), spans = (n + SPAN_ROWS - 1) / SPAN_ROWS;
+    const size_t items = (size_t)x.b;
+    const float *weight = take_vector(m, w->w, c, 1), *bias = take_vector(m, w->b, c, 0);
+    double *sums = take(m, items * spans * 2 * c * sizeof(double));
+    float *scale = take_floats(m, items * c), *shift = take_floats(m, items * c);
+    const Kernels *k = chosen();
+    m->used = top;
+    if (!m->base) return;
+    #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
+    for (size_t t = 0; t < items * spans; t++)
+        span_sums(x, t / spans, t % spans, sums + t * 2 * c, sums + t * 2 * c + c);
+    for (size_t b = 0; b < items; b++)
+        group_affine(x, b, groups, eps, sums + b * spans * 2 * c, spans, weight, bias, scale + b * c, shift + b * c);
+    const size_t blocks = (n + SUM_ROWS - 1) / SUM_ROWS;
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t t = 0; t < items * blocks; t++) {
+        const size_t b = t / blocks, r = t % blocks * SUM_ROWS, at = b * n + r;
+        Source s[2];
+        size_t first = 0;
+        for (int i = 0, count = sources(x, s); i < count; first += (size_t)s[i++].c)
+            k->affine(s[i].at + at * s[i].ld, s[i].ld, zmin(SUM_ROWS, n - r), (size_t)s[i].c,
+                      scale + b * c + first, shift + b * c + first, act, y.at + at * c + first, c);
+    }
+}
+
+Tensor group_norm(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act)
+{
+    Tensor y = tensor(m, x.b, x.h, x.w, x.c);
+    group_norm_to(m, y, x, w, groups, eps, act);
+    return y;
+}
+void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act)
+{
+    group_norm_to(m, x, x, w, groups, eps, act);
+}
+
+/* ---- element by element ------------------------------------------------------------------------------------- */
+
+enum { STRIP = 1 << 14 };                                  /* values a task */
+
+void act_(Tensor x, Act act)
+{
+    const size_t n = tensor_count(x);
+    const Kernels *k = chosen();
+    if (!x.at) return;
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t i = 0; i < n; i += STRIP) k->act(x.at + i, zmin(STRIP, n - i), act);
+}
+
+void add_(Tensor x, Tensor y)
+{
+    const size_t n = tensor_count(y), all = tensor_count(x);
+    if (!x.at || !y.at) return;
+    chosen();
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t s = 0; s < all; s += STRIP)
+        for (size_t i = s; i < zmin(s + STRIP, all); i++) x.at[i] += y.at[n == all ? i : i % n];
+}
+
+Tensor rows(Arena *m, Weight table, const int *ids, int b, int t)
+{
+    const size_t c = (size_t)table.dim[table.rank - 1];
+    Tensor y = tensor(m, b, t, 1, (int)c);
+    m->weight_bytes += (double)b * t * (double)(c * value_bytes(table.type));
+    if (m->base)
+        for (size_t i = 0; i < (size_t)b * (size_t)t; i++)
+            weight_read(table, (size_t)ids[i] * c, c, y.at + i * c);
+    return y;
+}
+
+bool all_finite(Tensor x)
+{
+    uint32_t worst = 0, bits;
+    for (size_t i = 0, n = x.at ? tensor_count(x) : 0; i < n; i++) {
+        memcpy(&bits, x.at + i, 4);
+        bits &= 0x7f800000;
+        worst = bits > worst ? bits : worst;
+    }
+    return worst < 0x7f800000;
+}
+
+/* ---- trace ---------------------------------------------------------------------------------------------------- */
+
+static struct { TraceFn *f; void *self; char path[512]; size_t used, starts[32]; int depth; } tracing;
+
+void trace_to(TraceFn *f, void *self)
+{
+    memset(&tracing, 0, sizeof tracing);
+    tracing.f = f;
+    tracing.self = self;
+}
+
+/* Append to the path; what does not fit is cut. */
+static void trace_append(const char *format, va_list args)
+{
+    size_t room = sizeof tracing.path - tracing.used;
+    int n = vsnprintf(tracing.path + tracing.used, room, format, args);
+    tracing.used += n < 0 ? 0 : zmin((size_t)n, room - 1);
+}
+
+void trace_enter(const char *format, ...)
+{
+    if (!tracing.f || tracing.depth == countof(tracing.starts)) return;
+    va_list args;
+    va_start(args, format);
+    tracing.starts[tracing.depth++] = tracing.used;
+    trace_append(format, args);
+    va_end(args);
+    if (tracing.used + 2 < sizeof tracing.path) tracing.path[tracing.used++] = '.';
+    tracing.path[tracing.used] = 0;
+}
+
+void trace_leave(void)
+{
+    if (!tracing.f || !tracing.depth) return;
+    tracing.used = tracing.starts[--tracing.depth];
+    tracing.path[tracing.used] = 0;
+}
+
+void trace(Tensor x, const char *format, ...)
+{
+    if (!tracing.f || !x.at) return;
+    va_list args;
+    size_t used = tracing.used;
+    va_start(args, format);
+    trace_append(format, args);
+    va_end(args);
+    tracing.f(tracing.self, tracing.path, x);
+    tracing.used = used;
+    tracing.path[used] = 0;
+}
