@@ -39,6 +39,10 @@ bool folder_exists(const char *path);
 /* folder/name, in memory the caller frees; name may itself hold slashes. */
 char *path_join(const char *folder, const char *name);
 
+/* A name from a file as a message shows it, in out: NUL spelled \x00, "..." where a long one was cut. */
+enum { SHOWN = 128 };
+const char *name_shown(const char *name, size_t n, char out[SHOWN]);
+
 /* ---- json ------------------------------------------------------------------------------------- */
 
 typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
@@ -54,10 +58,14 @@ typedef struct Json {
     struct Json *first, *next;
 } Json;
 
-/* A whole strict JSON text (UTF-8, no key twice, at most 128 deep).  where names the file in messages,
- * which give line and column.  The document is one block: free the root with json_free. */
+/* A whole strict JSON text (UTF-8, no key twice, at most 128 deep; a leading byte order mark is skipped).
+ * where names the file in messages, which give line and column.  json_free frees the whole document. */
 Json *json_parse(const char *text, size_t n, const char *where, Error *e);
 Json *json_read(const char *path, size_t limit, Error *e);                /* the same, of a file */
+/* The same of a text that begins origin bytes into a file; messages give the byte of that file. */
+Json *json_parse_header(const char *text, size_t n, size_t origin, const char *where, Error *e);
+/* text as a JSON string, quotes included, in memory the caller frees; what is no UTF-8 becomes U+FFFD. */
+char *json_quote(const char *text, size_t n);
 void json_free(Json *root);
 const Json *json_get(const Json *object, const char *key);                /* NULL if absent or no object */
 bool json_is(const Json *string, const char *text);                       /* a string equal to text */
@@ -67,6 +75,9 @@ bool json_is(const Json *string, const char *text);                       /* a s
 bool json_int(const Json *object, const char *key, int low, int high, int *out, const char *where, Error *e);
 bool json_float(const Json *object, const char *key, double low, double high, double *out,
                 const char *where, Error *e);
+/* An array of exactly n numbers in low..high. */
+bool json_floats(const Json *object, const char *key, int n, double low, double high, double *out,
+                 const char *where, Error *e);
 bool json_bool(const Json *object, const char *key, bool *out, const char *where, Error *e);
 /* The string's bytes, living as long as the document; refused if it holds NUL. */
 bool json_string(const Json *object, const char *key, const char **out, const char *where, Error *e);
@@ -119,6 +130,7 @@ enum { OPTIONAL = 1 };
 typedef struct { int of[128]; } Dims;      /* by letter */
 #define DIMS(...) (Dims){ { __VA_ARGS__ } }                               /* DIMS(['i'] = 320, ['o'] = 640) */
 
+#define bind bind_weights                  /* libc has a bind, for sockets; drivers must not get ours */
 /* Fill every field of block from w; the name in the file is prefix + name, prefix made by printf rules.
  * Fails at a missing tensor, a wrong shape, a dtype that is not computed with, naming file, tensor,
  * found and wanted.  A table ends with an all-zero row. */
@@ -142,6 +154,10 @@ bool output_write(Output *o, const void *bytes, size_t n, Error *e);
 bool output_commit(Output *o, Error *e);
 /* Remove the temporary file; the old target is untouched.  NULL is allowed. */
 void output_discard(Output *o);
+/* For formats whose head is known last: a nameless file beside o's target, written like any output, then
+ * added to o with output_append.  It vanishes with output_discard. */
+Output *output_aside(const Output *o, Error *e);
+bool output_append(Output *o, Output *aside, Error *e);
 /* Remove the temporary files of all open outputs; safe in a signal handler. */
 void output_discard_all(void);
 

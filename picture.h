@@ -21,6 +21,7 @@ typedef struct {
     int w, h;
     uint8_t *rgb;                                                  /* [h][w][3], owned */
     Text *texts; int text_count;
+    size_t text_size;                                              /* bytes of all texts together */
     const char *format;                                            /* "PNG", "JPEG", "PPM", ... for inspect */
 } Picture;
 
@@ -36,6 +37,15 @@ bool jpeg_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, E
 /* Pillow's Image.resize with antialias: separable, coefficients in fixed point, horizontal pass first. */
 typedef enum { BICUBIC, LANCZOS, BILINEAR } Filter;
 bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e);
+
+/* What the parsers share.  picture_make checks the limits and gives p its rgb, not initialised.
+ * picture_text keeps a text up to its first NUL; bytes that are not UTF-8, and all where latin1 is set,
+ * are Latin-1.  At most 1024 texts, of TEXT_LIMIT bytes together. */
+enum { TEXT_LIMIT = 16 << 20 };
+bool picture_make(Picture *p, uint64_t w, uint64_t h, const char *where, Error *e);
+bool picture_text(Picture *p, const void *key, size_t key_size, const void *value, size_t size, bool latin1,
+                  const char *where, Error *e);
+bool utf8_valid(const void *bytes, size_t n);
 
 /* Write rgb [h][w][3] in the format that o's path asks for.  texts: pairs key, value, ended by NULL.
  * The bytes depend on the arguments alone. */

@@ -362,7 +362,8 @@ static void finish_rows(const Product *p, size_t first, size_t n, int out, int o
     for (size_t end = first + n; first < end; first += n, sum += n * ld) {
         n = spread ? zmin(end - first, per - first % per) : end - first;  /* one item, one row to add */
         float *y = p->y.at + first * c + out;
-        const float *r = p->r.at ? p->r.at + (spread ? first / per : first) * c + out : NULL;
+        const float *r = !p->r.at ? NULL
+            : p->r.at + (!spread ? first : p->r.b == 1 ? 0 : first / per) * c + out;
         if (p->gated)
             machine.k->gated(sum, sum + ld / 2, ld, (int)n, outs, p->bias + out, p->bias + p->y.c + out, y, c);
         else
@@ -529,7 +530,8 @@ static void wino_panel(const Product *p, const Wino *n, size_t first, size_t cou
         wino_place(n, first + t, &b, &y0, &x0);
         const size_t at = ((b * (size_t)p->y.h + (size_t)y0) * (size_t)p->y.w + (size_t)x0) * yc + (size_t)out;
         const bool spread = p->r.at && positions(p->r) == 1;
-        const float *r = !p->r.at ? NULL : spread ? p->r.at + b * yc + out : p->r.at + at;
+        const float *r = !p->r.at ? NULL
+            : p->r.at + (!spread ? at : (p->r.b == 1 ? 0 : b * yc) + (size_t)out);
         const size_t line = (size_t)p->y.w * yc;
         k->wino_out(sum + t * nr, n->m_plane, outs, p->bias + out, r, spread ? 0 : line, spread ? 0 : yc,
                     p->y.at + at, line, yc, imin(4, p->y.h - y0), imin(4, p->y.w - x0));
@@ -793,6 +795,52 @@ Tensor rows(Arena *m, Weight table, const int *ids, int b, int t)
         for (size_t i = 0; i < (size_t)b * (size_t)t; i++)
             weight_read(table, (size_t)ids[i] * c, c, y.at + i * c);
     return y;
+}
+
+void add_rows_(Tensor x, Weight table)
+{
+    const size_t c = (size_t)x.c, n = positions(x);
+    if (!x.at) return;
+    for (size_t r = 0; r < rows_of(x); r++)
+        for (size_t i = 0; i < c; i++) {
+            float value;
+            weight_read(table, r % n * c + i, 1, &value);
+            x.at[r * c + i] += value;
+        }
+}
+
+Tensor patches(Arena *m, Tensor x, int p)
+{
+    Tensor y = tensor(m, x.b, (x.h / p) * (x.w / p), 1, x.c * p * p);
+    const int across = x.w / p;
+    if (!m->base) return y;
+    for (size_t r = 0; r < rows_of(y); r++) {
+        const int b = (int)(r / positions(y)), cell = (int)(r % positions(y));
+        float *to = y.at + r * (size_t)y.c;
+        for (int c = 0; c < x.c; c++)
+            for (int i = 0; i < p * p; i++) {
+                size_t iy = (size_t)(cell / across * p + i / p), ix = (size_t)(cell % across * p + i % p);
+                *to++ = item(x, b).at[(iy * (size_t)x.w + ix) * (size_t)x.c + (size_t)c];
+            }
+    }
+    return y;
+}
+
+Tensor prepend(Arena *m, Weight row, Tensor x)
+{
+    Tensor y = tensor(m, x.b, 1 + x.h, 1, x.c);
+    if (!m->base) return y;
+    for (int b = 0; b < x.b; b++) {
+        weight_read(row, 0, (size_t)x.c, item(y, b).at);
+        to_host(item(x, b), item(y, b).at + x.c);
+    }
+    return y;
+}
+
+Tensor position(Tensor x, int b, int i)
+{
+    if (x.at) x.at += ((size_t)b * positions(x) + (size_t)i) * (size_t)x.c;
+    return (Tensor){ .at = x.at, .b = 1, .h = 1, .w = 1, .c = x.c };
 }
 
 bool all_finite(Tensor x)

@@ -77,7 +77,7 @@ typedef enum { IDENTITY, SILU, GELU, GELU_TANH, QUICK_GELU } Act;
 
 /* torch.nn.Linear, and 1x1 convolutions: x [..,I] -> [..,O].
  *   linear_act   act(x W^T + b)
- *   linear_plus  r + (x W^T + b); r has the result's shape, or [B,1,1,O] and is then added to every position
+ *   linear_plus  r + (x W^T + b); r has the result's shape, or [B,1,1,O] (or [1,1,1,O]) and is then added to every position
  *   linear_into  y = y + (x W^T + b)
  *   geglu        diffusers GEGLU: (a, g) = x W^T + b; a * gelu(g); the [..,2O] tensor never exists */
 Tensor linear(Arena *m, Tensor x, const Linear *w);
@@ -111,6 +111,11 @@ void act_(Tensor x, Act act);                                                   
 void add_(Tensor x, Tensor y);                  /* x += y, same shape; or y has b = 1 and serves every item */
 /* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]. */
 Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
+void add_rows_(Tensor x, Weight table);                        /* x[b][i] += table[i], over positions i */
+/* x [B,H,W,C] cut into squares of p x p -> [B,(H/p)*(W/p),1,C*p*p], each in the order of a weight [C,p,p]. */
+Tensor patches(Arena *m, Tensor x, int p);
+Tensor prepend(Arena *m, Weight row, Tensor x);                /* [B,N,1,C] -> [B,1+N,1,C] */
+Tensor position(Tensor x, int b, int i);                       /* a view: [1,1,1,C] */
 /* True when every value is finite. */
 bool all_finite(Tensor x);
 

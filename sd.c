@@ -1,0 +1,421 @@
+/* sd.c - Stable Diffusion: text to picture.          (diffusers StableDiffusionPipeline and its Img2Img sister)
+ * Read in this order: the stages, the run, what is checked before, opening.
+ * Not here: inpainting UNets, SDXL, safety checkers. */
+#include "sd.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* One run: what its stages hand on. */
+typedef struct {
+    const Sd *sd;
+    const SdRequest *r;
+    Arena m;
+    int h, w;                              /* latents */
+    size_t count;                          /* values of the latents: c * h * w */
+    int halves;                            /* 2: guidance asks without the text and with it, in one batch */
+    Tensor context;                        /* [halves,T,C], at the bottom of the arena */
+    float *x, *picture;                    /* latents as torch lays them out: [c][h][w] */
+    float *batch;                          /* [halves][h][w][c], in and out of the UNet */
+    Rng rng;
+    int calls;
+} Run;
+
+/* ---- between torch's layout and ours -------------------------------------------------------------------- */
+
+/* [c][n] -> [n][c], and back. */
+static void channels_last(const float *from, size_t c, size_t n, float *to)
+{
+    for (size_t i = 0; i < c; i++)
+        for (size_t j = 0; j < n; j++) to[j * c + i] = from[i * n + j];
+}
+static void channels_first(const float *from, size_t c, size_t n, float *to)
+{
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < c; i++) to[i * n + j] = from[j * c + i];
+}
+
+/* ---- stage 1: text ----------------------------------------------------------------------------------------- */
+
+static int text_length(const Sd *s)
+{
+    int told = tok_max_length(s->tok);
+    return told >= 2 && told < s->text.positions ? told : s->text.positions;
+}
+
+/* ids of one text, cut or padded to the length that the text encoder takes. */
+static bool text_ids(const Sd *s, const char *text, int *out, Error *e)
+{
+    Ids ids = { 0 };
+    int lost;
+    bool ok = tok_encode(s->tok, text ? text : "", text ? strlen(text) : 0, &ids, e)
+        && tok_fit(s->tok, &ids, text_length(s), &lost, e);
+    if (ok) memcpy(out, ids.at, (size_t)text_length(s) * sizeof *out);
+    ids_free(&ids);
+    return ok;
+}
+
+/* How many tokens the context has, and whether each half comes as text. */
+static int context_tokens(const Sd *s, const SdRequest *r)
+{
+    return r->prompt_embeds || r->negative_embeds ? r->embed_tokens : text_length(s);
+}
+
+/* [negative, prompt] -> [2,T,C], or the prompt alone; at the bottom of the arena. */
+static Tensor encode_text(Arena *m, const Sd *s, const SdRequest *r, int halves, const int *ids)
+{
+    const int n = context_tokens(s, r), c = s->text.encoder.width;
+    const float *given[2] = { halves == 2 ? r->negative_embeds : r->prompt_embeds, r->prompt_embeds };
+    Tensor context = tensor(m, halves, n, 1, c);
+    const size_t top = m->used;
+    trace_enter("text_encoder");
+    if (!given[0] && !given[halves - 1]) {                         /* both are texts: one batch */
+        Tensor x = clip_text(m, &s->text, ids, halves, n, r->clip_skip);
+        to_host(x, context.at);
+    } else
+        for (int i = 0; i < halves; i++) {
+            Tensor x = given[i] ? from_host(m, 1, n, 1, c, given[i])
+                                : clip_text(m, &s->text, ids + i * n, 1, n, r->clip_skip);
+            to_host(x, item(context, i).at);
+        }
+    trace_leave();
+    m->used = top;
+    return context;
+}
+
+static bool run_text(Run *run, Error *e)
+{
+    const SdRequest *r = run->r;
+    const int n = context_tokens(run->sd, r);
+    int *ids = calloc((size_t)(2 * text_length(run->sd)), sizeof *ids);
+    bool ok = ids || fail(e, "out of memory: needed room for tokens");
+    if (ok && run->halves == 2 && !r->negative_embeds) ok = text_ids(run->sd, r->negative, ids, e);
+    if (ok && !r->prompt_embeds) ok = text_ids(run->sd, r->prompt, ids + (run->halves - 1) * n, e);
+    if (ok) run->context = encode_text(&run->m, run->sd, r, run->halves, ids);
+    if (ok && !all_finite(run->context)) ok = fail(e, "%s: text embedding: not finite", run->sd->path);
+    free(ids);
+    return ok;
+}
+
+/* ---- stage 2: a picture to start from ------------------------------------------------------------------------ */
+
+/* 8-bit RGB -> -1..1, [1,H,W,3]. */
+static Tensor picture_tensor(Arena *m, const Picture *p, int h, int w)
+{
+    Tensor x = tensor(m, 1, h, w, 3);
+    for (size_t i = 0; m->base && i < tensor_count(x); i++) x.at[i] = (float)p->rgb[i] / 255.0f * 2.0f - 1.0f;
+    return x;
+}
+
+/* latent_dist.sample() * scaling_factor: mean + exp(log variance / 2) * noise     DiagonalGaussianDistribution */
+static bool run_encode(Run *run, Error *e)
+{
+    const Vae *v = &run->sd->vae;
+    const size_t top = run->m.used, n = (size_t)run->h * (size_t)run->w, c = (size_t)v->latents;
+    trace_enter("vae");
+    Tensor moments = vae_encode(&run->m, v, picture_tensor(&run->m, run->r->init, run->r->height, run->r->width));
+    trace_leave();
+    if (!all_finite(moments)) return fail(e, "%s: encoding the picture: not finite", v->weights.path);
+    randn(&run->rng, run->picture, run->count);
+    for (size_t i = 0; i < c; i++)
+        for (size_t j = 0; j < n; j++) {
+            const float mean = moments.at[j * 2 * c + i], spread = moments.at[j * 2 * c + c + i];
+            const float log_variance = spread < -30 ? -30 : spread > 20 ? 20 : spread;
+            float *x = &run->picture[i * n + j];
+            *x = (float)v->scaling * (mean + (float)f_exp(0.5f * log_variance) * *x);
+        }
+    run->m.used = top;
+    return true;
+}
+
+/* ---- stage 3: denoising ----------------------------------------------------------------------------------------- */
+
+/* The UNet on run->batch: [halves,h,w,c] in place. */
+static void predict(Run *run, double t)
+{
+    const size_t top = run->m.used;
+    const Unet *u = &run->sd->unet;
+    trace_enter("step%d.unet", run->calls++);
+    Tensor x = from_host(&run->m, run->halves, run->h, run->w, u->in, run->batch);
+    to_host(unet(&run->m, u, x, t, run->context), run->batch);
+    trace_leave();
+    run->m.used = top;
+}
+
+/* e(x) + g (e(x, text) - e(x)): classifier-free guidance, a model made of one asked twice.  Ho & Salimans 2022 */
+static bool guided(void *self, const float *x, double t, float *prediction, Error *e)
+{
+    Run *run = self;
+    const size_t c = (size_t)run->sd->unet.in, n = (size_t)run->h * (size_t)run->w;
+    const float g = (float)run->r->guidance;
+    (void)e;                                                       /* sample() looks for what is not finite */
+    channels_last(x, c, n, run->batch);
+    if (run->halves == 2) memcpy(run->batch + run->count, run->batch, run->count * sizeof(float));
+    predict(run, t);
+    for (size_t i = 0; run->halves == 2 && i < run->count; i++) {
+        const float without = run->batch[i], with = run->batch[run->count + i];
+        run->batch[i] = without + g * (with - without);
+    }
+    channels_first(run->batch, c, n, prediction);
+    return true;
+}
+
+static bool run_denoise(Run *run, Error *e)
+{
+    const SdRequest *r = run->r;
+    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps, .eta = r->eta,
+                         .picture = r->init ? run->picture : NULL, .strength = r->strength, .rng = &run->rng,
+                         .count = run->count, .each = r->step, .self = r->self };
+    if (r->latents) memcpy(run->x, r->latents, run->count * sizeof(float));
+    else randn(&run->rng, run->x, run->count);
+    if (!sample(&run->sd->schedule, &o, run->x, guided, run, e)) return false;
+    if (r->latents_out) memcpy(r->latents_out, run->x, run->count * sizeof(float));
+    return true;
+}
+
+/* ---- stage 4: pixels ---------------------------------------------------------------------------------------------- */
+
+/* clamp(x / 2 + 0.5) * 255, a half to the even level, as numpy rounds. */
+static uint8_t level(float x)
+{
+    float v = x / 2 + 0.5f;
+    v = (v < 0 ? 0 : v > 1 ? 1 : v) * 255.0f;
+    int down = (int)v;
+    float rest = v - (float)down;
+    return (uint8_t)(rest > 0.5f || (rest == 0.5f && down % 2) ? down + 1 : down);
+}
+
+static bool run_decode(Run *run, Picture *out, Error *e)
+{
+    const Vae *v = &run->sd->vae;
+    const size_t n = (size_t)run->h * (size_t)run->w, c = (size_t)v->latents;
+    run->m.used = 0;                                               /* the context has served */
+    for (size_t i = 0; i < run->count; i++) run->x[i] /= (float)v->scaling;
+    channels_last(run->x, c, n, run->batch);
+    trace_enter("vae");
+    Tensor x = from_host(&run->m, 1, run->h, run->w, v->latents, run->batch);
+    x = vae_decode(&run->m, v, x);                                                      /* [1,H,W,3] */
+    trace_leave();
+    if (!all_finite(x)) return fail(e, "%s: decoding the picture: not finite", v->weights.path);
+    *out = (Picture){ .w = x.w, .h = x.h, .rgb = malloc(tensor_count(x)) };
+    if (!out->rgb) return fail(e, "out of memory: needed %zu bytes for the picture", tensor_count(x));
+    size_t different = 0;
+    for (size_t i = 0; i < tensor_count(x); i++) {
+        out->rgb[i] = level(x.at[i]);
+        different += out->rgb[i] != out->rgb[i % 3];
+    }
+    if (different) return true;
+    picture_free(out);
+    return fail(e, "%s: decoding the picture: every pixel is the same: the weights or the latents are broken",
+                v->weights.path);
+}
+
+/* ---- the run ------------------------------------------------------------------------------------------------------- */
+
+static int halves(const SdRequest *r) { return r->guidance > 1 ? 2 : 1; }
+
+void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
+{
+    static const char *const names[SD_STAGES] = { "text", "encode", "unet", "decode" };
+    const int h = r->height / s->vae.factor, w = r->width / s->vae.factor;
+    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps, .eta = r->eta,
+                         .picture = r->init ? (const float *)r->init->rgb : NULL, .strength = r->strength };
+    SamplerPlan plan = { 0 };
+    int calls = r->steps;
+    if (sampler_plan(&plan, &s->schedule, &o, &(Error){ 0 })) calls = plan.end - plan.first;
+    sampler_plan_free(&plan);
+    for (int i = 0; i < SD_STAGES; i++) {
+        Arena m = { 0 };
+        Tensor context = { .b = halves(r), .h = context_tokens(s, r), .w = 1, .c = s->text.encoder.width };
+        if (i == SD_TEXT) encode_text(&m, s, r, halves(r), NULL);
+        if (i == SD_ENCODE || i == SD_UNET) context = tensor(&m, context.b, context.h, 1, context.c);
+        if (i == SD_ENCODE && r->init) vae_encode(&m, &s->vae, picture_tensor(&m, NULL, r->height, r->width));
+        if (i == SD_UNET) unet(&m, &s->unet, tensor(&m, halves(r), h, w, s->unet.in), 0, context);
+        if (i == SD_DECODE) vae_decode(&m, &s->vae, tensor(&m, 1, h, w, s->vae.latents));
+        stages[i] = (SdStage){ names[i], m.peak, m.macs, m.weight_bytes, i == SD_UNET ? calls : i == SD_ENCODE ? !!r->init : 1 };
+        if (!stages[i].calls) stages[i].memory = 0;
+    }
+}
+
+static size_t largest(const SdStage stages[SD_STAGES])
+{
+    size_t need = 0;
+    for (int i = 0; i < SD_STAGES; i++) need = zmax(need, stages[i].memory);
+    return need;
+}
+
+static bool run_open(Run *run, Error *e)
+{
+    SdStage stages[SD_STAGES];
+    sd_plan(run->sd, run->r, stages);
+    const size_t need = largest(stages), limit = run->r->max_memory;
+    if (limit && need > limit)
+        return fail(e, "memory: this run needs %zu bytes for activations, the limit is %zu", need, limit);
+    const size_t n = run->count * sizeof(float);
+    run->x = malloc(n);
+    run->picture = malloc(n);
+    run->batch = malloc(2 * n);
+    if (!run->x || !run->picture || !run->batch) return fail(e, "out of memory: needed %zu bytes for latents", 4 * n);
+    return arena_open(&run->m, need, run->r->scratch, e);
+}
+
+/* The wall time of a stage, if anybody asked. */
+static bool timed(Run *run, int stage, double start, bool ok)
+{
+    if (run->r->seconds) run->r->seconds[stage] = now() - start;
+    return ok;
+}
+
+bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e)
+{
+    Run run = { .sd = s, .r = r, .halves = halves(r) };
+    *out = (Picture){ 0 };
+    if (!sd_check(s, r, e)) return false;
+    run.h = r->height / s->vae.factor;
+    run.w = r->width / s->vae.factor;
+    run.count = (size_t)s->vae.latents * (size_t)run.h * (size_t)run.w;
+    rng_seed(&run.rng, r->seed);
+    double t = now();
+    bool ok = run_open(&run, e) && timed(&run, SD_TEXT, t, run_text(&run, e));
+    if (ok && r->init) { t = now(); ok = timed(&run, SD_ENCODE, t, run_encode(&run, e)); }
+    if (ok) { t = now(); ok = timed(&run, SD_UNET, t, run_denoise(&run, e)); }
+    if (ok) { t = now(); ok = timed(&run, SD_DECODE, t, run_decode(&run, out, e)); }
+    arena_close(&run.m);
+    free(run.x);
+    free(run.picture);
+    free(run.batch);
+    return ok;
+}
+
+/* ---- what is checked before --------------------------------------------------------------------------------------- */
+
+SdRequest sd_defaults(const Sd *s)
+{
+    return (SdRequest){ .width = s->size, .height = s->size, .steps = 50, .guidance = 7.5, .strength = 0.75,
+                        .method = -1, .schedule = -1 };
+}
+
+/* A misuse: the same words, another exit code. */
+static bool misused(Error *e) { e->code = 2; return false; }
+
+static bool check_size(const Sd *s, const char *what, int n, Error *e)
+{
+    const int f = s->vae.factor, most = 8192 / f * f, below = imax(f, n / f * f), above = imin(most, below + f);
+    if (n >= f && n <= most && n % f == 0) return true;
+    fail(e, "%s: found %d, want a multiple of %d in %d..%d: %d or %d", what, n, f, f, most, imin(below, most), above);
+    return misused(e);
+}
+
+bool sd_check(const Sd *s, const SdRequest *r, Error *e)
+{
+    SamplerPlan plan = { 0 };
+    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps, .eta = r->eta,
+                         .picture = r->init ? (const float *)r->init->rgb : NULL, .strength = r->strength };
+    if (!check_size(s, "width", r->width, e) || !check_size(s, "height", r->height, e)) return false;
+    if (r->clip_skip < 0 || r->clip_skip >= s->text.encoder.layers) {
+        fail(e, "clip skip: found %d layers left out, this text encoder has %d", r->clip_skip, s->text.encoder.layers);
+        return misused(e);
+    }
+    if (r->init && (r->init->w != r->width || r->init->h != r->height)) {
+        fail(e, "picture: found %dx%d, want %dx%d", r->init->w, r->init->h, r->width, r->height);
+        return misused(e);
+    }
+    if ((r->prompt_embeds != NULL) != (r->negative_embeds != NULL) && halves(r) == 2
+        && r->embed_tokens != text_length(s)) {
+        fail(e, "embeddings: found %d tokens, want %d beside a text", r->embed_tokens, text_length(s));
+        return misused(e);
+    }
+    bool ok = sampler_plan(&plan, &s->schedule, &o, e) || misused(e);
+    sampler_plan_free(&plan);
+    return ok;
+}
+
+char *sd_lost(const Sd *s, const char *text, Error *e)
+{
+    Ids ids = { 0 };
+    char *lost = NULL;
+    const int room = text_length(s) - 1;                           /* before the end token */
+    if (tok_encode(s->tok, text, strlen(text), &ids, e) && ids.count - 1 > room)
+        lost = tok_decode(s->tok, ids.at + room, ids.count - 1 - room, e);
+    ids_free(&ids);
+    return lost;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
+
+static bool index_check(const char *folder, Error *e)
+{
+    char *path = path_join(folder, "model_index.json");
+    Json *index = json_read(path, 1 << 20, e);
+    const char *name = NULL;
+    bool ok = index && json_string(index, "_class_name", &name, path, e);
+    if (ok && (!name || strncmp(name, "StableDiffusion", 15)))
+        ok = fail(e, "%s: _class_name: found %s, want StableDiffusionPipeline", path, name ? name : "nothing");
+    if (ok && (strstr(name, "XL") || strstr(name, "Diffusion3") || strstr(name, "Inpaint") || strstr(name, "Upscale")))
+        ok = fail(e, "%s: %s is not supported, only Stable Diffusion 1.x and 2.x", path, name);
+    json_free(index);
+    free(path);
+    return ok;
+}
+
+static bool schedule_open(Sd *s, const char *folder, Error *e)
+{
+    char *path = path_join(folder, "scheduler/scheduler_config.json");
+    Json *config = json_read(path, 1 << 20, e);
+    bool ok = config && schedule_read(&s->schedule, config, path, e);
+    if (ok) schedule_as_sd(&s->schedule, false);
+    json_free(config);
+    free(path);
+    return ok;
+}
+
+/* The parts must fit one another. */
+static bool parts_fit(const Sd *s, Error *e)
+{
+    const Unet *u = &s->unet;
+    if (u->in == 9)
+        return fail(e, "%s: in_channels: found 9: an inpainting UNet is not supported", u->weights.path);
+    if (u->in != s->vae.latents || u->out != s->vae.latents)
+        return fail(e, "%s: in_channels and out_channels: found %d and %d, the VAE has %d latent channels",
+                    u->weights.path, u->in, u->out, s->vae.latents);
+    if (s->vae.pixels != 3)
+        return fail(e, "%s: in_channels: found %d, want 3 for pictures", s->vae.weights.path, s->vae.pixels);
+    if (u->context != s->text.encoder.width)
+        return fail(e, "%s: cross_attention_dim: found %d, the text encoder is %d wide", u->weights.path, u->context,
+                    s->text.encoder.width);
+    if (tok_vocabulary(s->tok) > s->text.vocabulary)
+        return fail(e, "%s: tokenizer: found %d tokens, the text encoder has room for %d", s->path,
+                    tok_vocabulary(s->tok), s->text.vocabulary);
+    return true;
+}
+
+bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e)
+{
+    *s = (Sd){ .path = path_join(folder, "") };
+    char *tok = path_join(folder, "tokenizer"), *text = path_join(folder, "text_encoder");
+    char *unet = path_join(folder, "unet"), *vae = path_join(folder, "vae");
+    bool ok = s->path && tok && text && unet && vae;
+    if (!ok) fail(e, "%s: out of memory", folder);
+    ok = ok && index_check(folder, e) && schedule_open(s, folder, e)
+        && (s->tok = tok_open(tokenizer ? tokenizer : tok, e)) != NULL
+        && clip_text_open(&s->text, &s->text_weights, text, e) && unet_open(&s->unet, unet, e)
+        && vae_open(&s->vae, vae, e) && parts_fit(s, e);
+    s->size = ok ? s->unet.size * s->vae.factor : 0;
+    free(tok);
+    free(text);
+    free(unet);
+    free(vae);
+    if (!ok) sd_close(s);
+    return ok;
+}
+
+void sd_close(Sd *s)
+{
+    tok_close(s->tok);
+    clip_text_close(&s->text);
+    weights_close(&s->text_weights);
+    unet_close(&s->unet);
+    vae_close(&s->vae);
+    free(s->path);
+    *s = (Sd){ 0 };
+}

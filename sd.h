@@ -1,0 +1,76 @@
+/* sd.h - Stable Diffusion: text to picture.           (diffusers StableDiffusionPipeline and its Img2Img sister)
+ *
+ *     Sd sd;
+ *     if (!sd_open(&sd, "stable-diffusion-v1-5", NULL, &e)) ...
+ *     SdRequest r = sd_defaults(&sd);
+ *     r.prompt = "A serene lake"; r.seed = 7;
+ *     Picture p;
+ *     if (sd_generate(&sd, &r, &p, &e)) ...                the picture that diffusers gives for seed 7
+ *     sd_close(&sd);
+ *
+ * Everything a run needs is checked before anything is computed; a run that fails makes nothing. */
+#ifndef SD_H
+#define SD_H
+#include "base.h"
+#include "clip.h"
+#include "ldm.h"
+#include "picture.h"
+#include "sampler.h"
+
+typedef struct {
+    char *path;
+    Tok *tok;
+    Weights text_weights;
+    ClipText text;
+    Unet unet;
+    Vae vae;
+    Schedule schedule;                     /* scheduler_config.json */
+    int size;                              /* pixels a side that the model was made for */
+} Sd;
+
+/* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/.
+ * tokenizer: another folder to read it from, or NULL. */
+bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e);
+void sd_close(Sd *s);
+
+/* Called after every call of the UNet with the latents [C][H/f][W/f] and the clean ones they promise so far; false
+ * stops the run. */
+typedef bool SdStep(void *self, int call, int calls, const float *latents, const float *x0);
+
+typedef struct {
+    const char *prompt, *negative;         /* UTF-8; NULL: empty */
+    int width, height;                     /* pixels, multiples of the VAE's factor */
+    int steps;
+    double guidance;                       /* 1 and below: off, the negative prompt then has no effect */
+    double eta, strength;                  /* strength counts with a picture to start from */
+    int method, schedule;                  /* of sampler.h */
+    int clip_skip;                         /* diffusers': layers left out */
+    uint64_t seed;
+    const Picture *init;                   /* picture to picture; already width x height */
+    const float *latents;                  /* unit normal [C][H/f][W/f] instead of the seed's noise, or NULL */
+    const float *prompt_embeds, *negative_embeds;       /* [embed_tokens][text width] instead of texts, or NULL */
+    int embed_tokens;
+    SdStep *step; void *self;              /* after each call of the UNet: progress, preview, cancel; may be NULL */
+    size_t max_memory;                     /* bytes; 0: no limit */
+    const char *scratch;                   /* activations in this file; NULL: in memory */
+    float *latents_out;                    /* if set: receives the final latents, scaled as the UNet sees them */
+    double *seconds;                       /* if set: receives SD_STAGES wall times */
+} SdRequest;
+
+/* The model's size, 50 steps, guidance 7.5, the file's sampler, eta 0. */
+SdRequest sd_defaults(const Sd *s);
+
+/* Refuse what cannot work, naming the nearest value that does; code 2 in e. */
+bool sd_check(const Sd *s, const SdRequest *r, Error *e);
+
+/* What a stage of the run needs. */
+typedef struct { const char *name; size_t memory; double macs, weight_bytes; int calls; } SdStage;
+enum { SD_TEXT, SD_ENCODE, SD_UNET, SD_DECODE, SD_STAGES };
+void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES]);
+
+/* Tokens of text that do not fit the text encoder, as text the caller frees; NULL when all fit. */
+char *sd_lost(const Sd *s, const char *text, Error *e);
+
+bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e);
+
+#endif

@@ -1,0 +1,699 @@
+"""The reference: what transformers and diffusers compute in float32 on the CPU.  For developers; the
+product and `make test` need neither this file nor Python.
+
+    python3 -m venv venv && venv/bin/pip install -r tests/requirements.txt \\
+        --extra-index-url https://download.pytorch.org/whl/cpu
+
+    python tests/reference.py make [DIR]      the tiny random models of tests/models, with their activations
+    python tests/reference.py big DIR         ViT-B/32, ViT-L/14, SD 1.5 in their real sizes, random F16
+    python tests/reference.py trace MODEL -o FILE [-p TEXT] ...      every module's output, for `fusion compare`
+
+All weights are random, from fixed seeds, scaled so that nothing degenerates: activations stay of order one
+at any depth, attention is neither uniform nor one-hot, pictures are neither flat nor saturated.  `make`
+measures that and fails where it is not so.  Folders look as the published ones do."""
+import argparse
+import collections
+import gzip
+import importlib.util
+import json
+import math
+import os
+import shlex
+import struct
+import sys
+import tempfile
+import zlib
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import diffusers
+import transformers
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MODELS = os.path.join(HERE, "models")
+START, END = "<|startoftext|>", "<|endoftext|>"
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+diffusers.logging.set_verbosity_error()
+diffusers.logging.disable_progress_bar()
+
+
+# ---- texts: ten scripts, and what tokenizers trip over -------------------------------------------------
+
+TEXTS = [
+    # Latin
+    "a photo of a cat", "a photo of a dog", "an oil painting of a lighthouse in a storm, highly detailed",
+    "A serene lake surrounded by snow-capped mountains at sunrise", "UPPER lower MiXeD CaSe", "naïve café, déjà vu",
+    "Der Fuchs springt über den faulen Hund; Straße, STRASSE, ẞ", "El ñandú corrió ¿dónde? ¡allí!",
+    "Zażółć gęślą jaźń", "Příliš žluťoučký kůň úpěl ďábelské ódy", "İstanbul, ılık ışık, DİYARBAKIR",
+    "Việt Nam: một bức tranh phong cảnh", "Þetta er ævintýri á ísköldum jökli", "ŐŰ őű, Łódź, Æsir, Œuvre",
+    "don't won't I'll you're they've I'd he's IT'S 'tis rock'n'roll", "o'clock ' 'd 's s' ''s '' '\"'",
+    # digits and punctuation
+    "1234567890", "3.14159 and 2,718,281", "x2 4k 8K 16:9 1/2 ½ ² Ⅷ ① ٣ ४ 五", "f/1.8, 35mm, ISO-400", "(((masterpiece:1.2)))",
+    "[one|two] {three} <four> @five #six $7 %8 ^9 &10 *11", "!", "!!", "! !", "hello! world!!", "what?! no... yes!?",
+    "a.b.c", "e-mail: someone@example.org", "https://example.org/a_b?c=d&e=f#g", "C:\\path\\to\\file.txt",
+    "under_score __dunder__ kebab-case", "~`!@#$%^&*()_+-={}|[]\\:\";'<>?,./", "— – ‑ … “quoted” ‘single’ «guillemets»",
+    # white space
+    "  leading and trailing  ", "tabs\tand\nnew\r\nlines", "many      spaces", "no\u00a0break\u2003em\u3000ideographic",
+    "zero\u200bwidth\u200djoiner\ufeffbom", "line\u2028para\u2029sep\u0085next", "unit\x1fsep\x1crecord\x0bvt\x0cff", " ", "\n\t ",
+    # Greek
+    "ΟΔΥΣΣΕΥΣ, Σίσυφος, ΣΑΣ", "μια φωτογραφία ενός γάτου στον ήλιο", "ἄνδρα μοι ἔννεπε, Μοῦσα",
+    # Cyrillic
+    "фотография кошки на подоконнике", "Съешь же ещё этих мягких французских булок", "ЁЖИК в тумане", "Їжак і ґанок",
+    # Hebrew and Arabic
+    "צילום של חתול על הגג", "שָׁלוֹם עוֹלָם", "صورة قطة على السطح", "السَّلامُ عَلَيْكُم", "پنجره و گربه", "۱۲۳۴ ٤٥٦",
+    # Devanagari, Bengali, Tamil
+    "छत पर बिल्ली की तस्वीर", "नमस्ते दुनिया क्षत्रिय", "ছাদে একটি বিড়ালের ছবি", "கூரையில் பூனையின் படம்",
+    # Thai, Khmer, Tibetan, Myanmar
+    "ภาพถ่ายแมวบนหลังคา", "រូបថតឆ្មា", "བོད་སྐད་", "မြန်မာဘာသာ",
+    # Chinese, Japanese, Korean
+    "屋顶上的一只猫", "宁静的湖泊，雪山环绕，日出。", "屋根の上の猫の写真", "ｆｕｌｌｗｉｄｔｈ ＴＥＸＴ １２３", "ﾊﾝｶｸ ｶﾀｶﾅ", "지붕 위의 고양이 사진",
+    "한글", "が か\u3099 ぱ は\u309a",
+    # Georgian, Armenian, Ethiopic, Cherokee, Deseret
+    "კატა სახურავზე ᲙᲐᲢᲐ", "կատուն տանիքի վրա ԿԱՏՈՒ և", "ድመት በጣሪያ ላይ", "ᏣᎳᎩ ꭶꮃ", "𐐀𐐨 𐐔𐐯𐑅𐐨𐑉𐐯𐐻",
+    # emoji and symbols
+    "🐱", "a cat 🐱 and a dog 🐶!", "👩‍👩‍👧‍👦 family", "👍🏽👍🏿", "🇫🇷🇯🇵", "1️⃣ keycap", "☃️ ☃", "❤️‍🔥", "∑ ∫ √ ≠ ∞ π", "€£¥₿", "♔♕♖",
+    # normal forms and case
+    "e\u0301 é E\u0301 É", "A\u030a Å \u212b", "ﬁne ﬂow ﬀ", "ǅ ǆ Ǆ", "K \u212a Ω \u2126", "q\u0307\u0323 q\u0323\u0307", "ñ n\u0303",
+    "\u1e9b\u0323", "각 \u1100\u1161\u11a8", "Z\u0351\u036b\u0343a\u0322\u0328l\u0335g\u0321o\u0315",
+    # what looks like a special token
+    "<|endoftext|>", "a <|startoftext|> b <|endoftext|> c", "<|EndOfText|>", "<|endoftext|", "< |endoftext| >", "x<|endoftext|>y", "<|StartOfText|> z",
+    "<|startoftext|><|startoftext|>", "<pad> <unk> [CLS] </w> a</w>",
+    # length
+    "a", "b" * 60, "antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis",
+    "a cat " * 45, "word " * 75, "word " * 76, "猫" * 40, "🐱" * 30, "lorem ipsum dolor sit amet, consectetur adipiscing elit, " * 6,
+    # control and rare code points
+    "bell\x07 escape\x1b delete\x7f", "private \ue000 use, tag \U000e0041", "\U0001f9ff\U0010ffff", "combining \u0301 alone", "\u0345\u0399",
+    "mixed кот gato 猫 قط בלי 고양이 แมว γάτα बिल्ली", "The quick brown fox jumps over the lazy dog",
+]
+
+
+# ---- tokenizers ---------------------------------------------------------------------------------------
+
+def alphabet():
+    """CLIP's and GPT-2's letter for each byte, in the order of the vocabulary: printable bytes stand for
+    themselves and come first, the others take letters from 256 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+def learn_merges(texts, count):
+    """Byte-pair encoding's training loop on distinct words cut at white space: the commonest pair first."""
+    letter = alphabet()
+    words = {tuple(letter[b] for b in w.encode()[:-1]) + (letter[w.encode()[-1]] + "</w>",)
+             for text in texts for w in text.lower().split()}
+    merges = []
+    while len(merges) < count:
+        pairs = collections.Counter(pair for word in words for pair in set(zip(word, word[1:])))
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        words = {joined(word, best) for word in words}
+    return merges
+
+
+def joined(word, pair):
+    out = []
+    for piece in word:
+        if out and (out[-1], piece) == pair:
+            out[-1] += piece
+        else:
+            out.append(piece)
+    return tuple(out)
+
+
+def vocabulary(merges, specials_last=True):
+    letters = list(alphabet().values())
+    learned, special = ["".join(m) for m in merges], [START, END]
+    pieces = letters + [c + "</w>" for c in letters] + (learned + special if specials_last else special + learned)
+    return {piece: i for i, piece in enumerate(pieces)}
+
+
+def published_merges():
+    """The 48,894 merges of OpenAI's CLIP, from the open_clip package."""
+    found = importlib.util.find_spec("open_clip")
+    if not found:
+        sys.exit("the published vocabulary is missing: pip install --no-deps open_clip_torch==3.3.0")
+    with gzip.open(os.path.join(found.submodule_search_locations[0], "bpe_simple_vocab_16e6.txt.gz"), "rt") as f:
+        return [tuple(line.split()) for line in f.read().split("\n")[1:48895]]
+
+
+def write_tokenizer(folder, merges, pad=END, specials_last=True):
+    """vocab.json, merges.txt and the two small files beside them, as OpenAI's and Stability's folders have them."""
+    os.makedirs(folder, exist_ok=True)
+    special = {k: {"content": v, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+               for k, v in {"bos_token": START, "eos_token": END, "unk_token": END}.items()}
+    write_json(f"{folder}/vocab.json", vocabulary(merges, specials_last), indent=None)
+    with open(f"{folder}/merges.txt", "w", encoding="utf-8") as f:
+        f.write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    write_json(f"{folder}/special_tokens_map.json", special | {"pad_token": pad})
+    write_json(f"{folder}/tokenizer_config.json", {
+        "add_prefix_space": False, "errors": "replace", "model_max_length": 77, "do_lower_case": True,
+        "tokenizer_class": "CLIPTokenizer", "pad_token": END,
+        **{k: {"__type": "AddedToken", **v} for k, v in special.items()}})
+
+
+def write_json(path, value, indent=2):
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=indent, ensure_ascii=False)
+        f.write("\n")
+
+
+# ---- random weights -----------------------------------------------------------------------------------
+
+# Gain over 1/sqrt(fan-in), by the end of a weight's module; 1 for all others.  Queries and keys make scores
+# of spread about 1.5; what ends a residual branch is damped, so that a sum of many stays of order one.
+GAIN = {"q_proj": 1.3, "k_proj": 1.3, "to_q": 1.3, "to_k": 1.3, "out_proj": 0.7, "fc2": 0.7, "conv2": 0.7,
+        "to_out.0": 0.7, "ff.net.2": 0.7, "conv_out": 1.5, "decoder.conv_out": 0.8, "quant_conv": 5.0}
+
+
+def random_weights(model, seed, dtype=torch.float32):
+    """Name -> random tensor for every parameter of model, which may lie on the meta device."""
+    noise = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, p in model.named_parameters():
+        r = torch.randn(p.shape, generator=noise)
+        module, kind = name.rpartition(".")[::2]
+        gains = [g for end, g in GAIN.items() if module == end or module.endswith("." + end)]
+        if name == "logit_scale":
+            r = torch.tensor(3.2)
+        elif "embedding" in module.rpartition(".")[2] and "patch" not in module or kind == "class_embedding":
+            r = 0.7 * r
+        elif kind == "bias":
+            r = 0.15 * r
+        elif r.dim() == 1:
+            r = 1 + 0.2 * r
+        else:
+            r = r * (gains[-1] if gains else 1) / math.sqrt(r[0].numel())
+        if name.startswith("quant_conv"):                          # rows: means, then logarithms of variances,
+            half = r.shape[0] // 2                                 # which are small
+            r[half:] = r[half:] / 5 - 4 * (kind == "bias")
+        weights[name] = r.to(dtype).contiguous()
+    return weights
+
+
+def on_meta(make, *args, **kwargs):
+    with torch.device("meta"):
+        return make(*args, **kwargs)
+
+
+def save_model(folder, name, config, weights):
+    os.makedirs(folder, exist_ok=True)
+    write_json(f"{folder}/config.json", config)
+    save_file(weights, f"{folder}/{name}.safetensors", {"format": "pt"})
+
+
+# ---- CLIP ---------------------------------------------------------------------------------------------
+
+def clip_config(text, vision, projection_dim, vocab_size, eos, act="quick_gelu"):
+    """config.json with the keys that OpenAI's folders rely on; the sub-configs' projection_dim is stale there."""
+    def tower(width, mlp, layers, heads):
+        return {"hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": layers,
+                "num_attention_heads": heads, "hidden_act": act, "layer_norm_eps": 1e-05, "projection_dim": 512}
+    return {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": projection_dim,
+            "logit_scale_init_value": 2.6592, "torch_dtype": "float32",
+            "text_config": {**tower(*text), "model_type": "clip_text_model", "vocab_size": vocab_size,
+                            "max_position_embeddings": 77, "bos_token_id": 0, "eos_token_id": eos, "pad_token_id": 1},
+            "vision_config": {**tower(*vision[:4]), "model_type": "clip_vision_model",
+                              "image_size": vision[4], "patch_size": vision[5]}}
+
+
+def write_clip(folder, config, seed, dtype=torch.float32):
+    """A folder as OpenAI's: sizes as plain integers, position_ids stored among the weights."""
+    model = on_meta(transformers.CLIPModel, transformers.CLIPConfig(**config))
+    weights = random_weights(model, seed, dtype)
+    vision, size = config["vision_config"], config["vision_config"]["image_size"]
+    weights["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    weights["vision_model.embeddings.position_ids"] = torch.arange((size // vision["patch_size"]) ** 2 + 1)[None]
+    save_model(folder, "model", config, weights)
+    write_json(f"{folder}/preprocessor_config.json", {
+        "crop_size": size, "do_center_crop": True, "do_normalize": True, "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
+        "resample": 3, "size": size})
+
+
+def make_clip(folder, merges):
+    """clip: OpenAI's layout, end token 2 (pool at the largest id).  clip-gelu: what transformers 5 saves (only
+    tokenizer.json, sizes as objects), gelu, and ids above the end token (pool at its first place)."""
+    write_clip(f"{folder}/clip", clip_config((32, 52, 2, 4), (39, 70, 2, 3, 32, 8), 24, 600, eos=2), seed=1)
+    write_tokenizer(f"{folder}/clip", merges)
+    with tempfile.TemporaryDirectory() as old:
+        write_clip(old, clip_config((24, 40, 2, 2), (32, 48, 1, 4, 28, 7), 20, 600, eos=513, act="gelu"), seed=2)
+        write_tokenizer(old, merges, specials_last=False)
+        transformers.CLIPModel.from_pretrained(old).save_pretrained(f"{folder}/clip-gelu")
+        transformers.CLIPTokenizer.from_pretrained(old).save_pretrained(f"{folder}/clip-gelu")
+        CLIPImageProcessorPil(size={"shortest_edge": 31}, crop_size={"height": 28, "width": 28}).save_pretrained(
+            f"{folder}/clip-gelu")
+
+
+class Clip:
+    """A CLIP folder as transformers sees it."""
+
+    def __init__(self, folder):
+        self.model = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+        self.pictures = CLIPImageProcessorPil.from_pretrained(folder)
+
+    def ids(self, texts):
+        return self.tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+
+    def pixels(self, files):
+        return self.pictures([open_picture(f) for f in files], return_tensors="pt").pixel_values
+
+    @torch.no_grad()
+    def texts(self, texts):
+        return self.model.get_text_features(self.ids(texts)).pooler_output
+
+    @torch.no_grad()
+    def images(self, files):
+        return self.model.get_image_features(self.pixels(files)).pooler_output
+
+
+def open_picture(file):
+    """What the program takes a picture to be: as Pillow opens it, and 16-bit grey by its high byte."""
+    picture = Image.open(file)
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture
+
+
+# ---- Stable Diffusion ---------------------------------------------------------------------------------
+
+# The published scheduler files.
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
+         "trained_betas": None, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+SD1_SCHEDULER = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **NOISE, "clip_sample": False}
+SD2_SCHEDULER = {"_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", **NOISE, "clip_sample": False,
+                 "prediction_type": "v_prediction"}
+
+
+def text_config(width, mlp, layers, heads, vocab_size, act):
+    return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "hidden_size": width,
+            "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": heads, "hidden_act": act,
+            "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "vocab_size": vocab_size, "bos_token_id": 0,
+            "eos_token_id": 2, "pad_token_id": 1, "projection_dim": width, "torch_dtype": "float32"}
+
+
+def unet_config(channels, layers, heads, text_width, groups, sample, **more):
+    """Cross attention at every level but the last, as in all Stable Diffusion UNets."""
+    n = len(channels)
+    return {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.10.0", "act_fn": "silu",
+            "attention_head_dim": heads, "block_out_channels": channels, "center_input_sample": False,
+            "cross_attention_dim": text_width, "down_block_types": ["CrossAttnDownBlock2D"] * (n - 1) + ["DownBlock2D"],
+            "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4,
+            "layers_per_block": layers, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": groups,
+            "out_channels": 4, "sample_size": sample,
+            "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * (n - 1), **more}
+
+
+def vae_config(channels, layers, groups, sample, **more):
+    n = len(channels)
+    return {"_class_name": "AutoencoderKL", "_diffusers_version": "0.10.0", "act_fn": "silu",
+            "block_out_channels": channels, "down_block_types": ["DownEncoderBlock2D"] * n, "in_channels": 3,
+            "latent_channels": 4, "layers_per_block": layers, "norm_num_groups": groups, "out_channels": 3,
+            "sample_size": sample, "up_block_types": ["UpDecoderBlock2D"] * n, **more}
+
+
+def write_sd(folder, text, unet, vae, scheduler, seed, dtypes, published_names):
+    """A pipeline's folder.  published_names: as SD 1.5 stores them, text_model. before the text encoder's names and
+    query, key, value, proj_attn in the VAE; otherwise as today's libraries save."""
+    text_model = on_meta(transformers.CLIPTextModel, transformers.CLIPTextConfig(**text))
+    text_weights = random_weights(text_model, seed, dtypes[0])
+    unet_weights = random_weights(on_meta(diffusers.UNet2DConditionModel.from_config, unet), seed + 1, dtypes[1])
+    vae_weights = random_weights(on_meta(diffusers.AutoencoderKL.from_config, vae), seed + 2, dtypes[2])
+    if published_names:
+        text_weights = {"text_model." + name: w for name, w in text_weights.items()}
+        text_weights["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+        vae_weights = {published_vae_name(name): w for name, w in vae_weights.items()}
+    save_model(f"{folder}/text_encoder", "model", text, text_weights)
+    save_model(f"{folder}/unet", "diffusion_pytorch_model", unet, unet_weights)
+    save_model(f"{folder}/vae", "diffusion_pytorch_model", vae, vae_weights)
+    os.makedirs(f"{folder}/scheduler", exist_ok=True)
+    write_json(f"{folder}/scheduler/scheduler_config.json", scheduler)
+    write_json(f"{folder}/model_index.json", {
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0",
+        "feature_extractor": [None, None], "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler["_class_name"]], "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"]})
+
+
+def published_vae_name(name):
+    for new, old in ("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn"):
+        name = name.replace(f".{new}.", f".{old}.")
+    return name
+
+
+def make_sd(folder, merges):
+    """sd1 as SD 1.5: convolutions around the transformers, one number of heads, epsilon, PNDM, all in F16.
+    sd2 as SD 2.1: linear layers there, heads by level, gelu, v prediction, DDIM, padding with "!"."""
+    half = torch.float16
+    write_sd(f"{folder}/sd1", text_config(32, 64, 2, 4, 600, "quick_gelu"),
+             unet_config([8, 16, 20], 1, 2, 32, groups=4, sample=8), vae_config([8, 8, 16, 16], 1, 4, 64),
+             SD1_SCHEDULER, 10, (half, half, half), published_names=True)
+    write_tokenizer(f"{folder}/sd1/tokenizer", merges)
+    write_sd(f"{folder}/sd2", text_config(40, 72, 2, 5, 600, "gelu"),
+             unet_config([8, 16, 20], 1, [1, 4, 2], 40, groups=4, sample=12, use_linear_projection=True,
+                         dual_cross_attention=False, only_cross_attention=False, upcast_attention=True),
+             vae_config([8, 8, 16, 16], 1, 8, 96, scaling_factor=0.18215), SD2_SCHEDULER, 20, (torch.float32, half, torch.bfloat16),
+             published_names=False)
+    write_tokenizer(f"{folder}/sd2/tokenizer", merges, pad="!")
+
+
+def load_sd(folder, kind=diffusers.StableDiffusionPipeline):
+    pipe = kind.from_pretrained(folder, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+# The program's --sampling-method -> diffusers' class.  All are made with their default options.
+SAMPLERS = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "pndm": "PNDMScheduler", "euler": "EulerDiscreteScheduler",
+            "euler_a": "EulerAncestralDiscreteScheduler", "heun": "HeunDiscreteScheduler", "lms": "LMSDiscreteScheduler",
+            "dpm++2m": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler", "lcm": "LCMScheduler"}
+WITH_KARRAS = ["euler", "heun", "lms", "dpm++2m", "unipc"]
+EVERY_SAMPLER = [(m, "discrete") for m in SAMPLERS] + [(m, "karras") for m in WITH_KARRAS]
+
+
+def set_sampler(pipe, method, schedule="discrete"):
+    """From the file on disk, so that keys the file lacks take the default of the new class."""
+    config = read_json(os.path.join(pipe.config._name_or_path, "scheduler", "scheduler_config.json"))
+    more = {"use_karras_sigmas": schedule == "karras"} if method in WITH_KARRAS else {}
+    pipe.scheduler = getattr(diffusers, SAMPLERS[method]).from_config(config, **more)
+    pipe.register_modules(scheduler=pipe.scheduler)
+
+
+def read_json(path):
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def image_words(words):
+    """The options of `fusion image` that the reference understands, from the same command line."""
+    p = argparse.ArgumentParser("image", allow_abbrev=False)
+    p.add_argument("-p", dest="prompt")
+    p.add_argument("-n", dest="negative")
+    p.add_argument("-W", dest="width", type=int)
+    p.add_argument("-H", dest="height", type=int)
+    p.add_argument("-i", dest="picture")
+    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--cfg-scale", type=float, default=7.5)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--sampling-method", choices=SAMPLERS)
+    p.add_argument("--schedule", choices=["discrete", "karras"], default="discrete")
+    p.add_argument("--eta", type=float, default=0)
+    p.add_argument("--strength", type=float)
+    p.add_argument("--clip-skip", type=int)
+    p.add_argument("--latents")
+    p.add_argument("--prompt-embeds")
+    return p.parse_args(words)
+
+
+def run_pipe(folder, words, output_type="pil", dtype=torch.float32, sink=None):
+    """What diffusers' pipeline gives for the command line `fusion image -m folder words`."""
+    w = image_words(words)
+    kind = diffusers.StableDiffusionImg2ImgPipeline if w.picture else diffusers.StableDiffusionPipeline
+    pipe = load_sd(folder, kind).to(dtype)
+    prompts = watch_pipe(pipe, sink) if sink else {}
+    if w.sampling_method:
+        set_sampler(pipe, w.sampling_method, w.schedule)
+    more = {"image": open_picture(w.picture).convert("RGB"), "strength": w.strength} if w.picture else {
+        "width": w.width, "height": w.height, "latents": w.latents and load_file(w.latents)["latents"].to(dtype)}
+    if w.prompt_embeds:
+        more |= {name: t.to(dtype) for name, t in load_file(w.prompt_embeds).items()}
+    else:
+        more |= {"prompt": w.prompt, "negative_prompt": w.negative}
+    if w.clip_skip:
+        more["clip_skip"] = w.clip_skip - 1                        # the program counts as sd.cpp: 1 skips none
+    out = pipe(num_inference_steps=w.steps, guidance_scale=w.cfg_scale, eta=w.eta, generator=seeded(w.seed),
+               output_type=output_type, **more).images[0]
+    for name, value in prompts.items():
+        sink(name, value)
+    return out
+
+
+# ---- watching modules ---------------------------------------------------------------------------------
+
+def watch(model, prefix, sink):
+    """Call sink(name, output) after every module that gives a tensor (or a tuple that begins with one)."""
+    def hook(name):
+        def seen(module, inputs, output):
+            output = output[0] if isinstance(output, tuple) else output
+            if torch.is_tensor(output):
+                sink(name, output.detach())
+        return seen
+    for name, module in model.named_modules():
+        module.register_forward_hook(hook(prefix + "." + name if name else prefix))
+
+
+def watch_pipe(pipe, sink):
+    """The program's names: text_encoder.text_model..., stepN.unet... with N counting calls, vae....
+    The pipeline encodes the prompt, then the negative prompt; the program both as one batch, negative first."""
+    step, prompts = -1, {}
+
+    def begin(module, inputs):
+        nonlocal step
+        step += 1
+
+    def text_sink(name, value):
+        prompts[name] = torch.cat([value, prompts[name]]) if name in prompts else value
+
+    def unet_sink(name, value):
+        sink(f"step{step}.{name}", value)
+
+    pipe.unet.register_forward_pre_hook(begin)
+    watch(pipe.text_encoder, "text_encoder.text_model", text_sink)
+    watch(pipe.unet, "unet", unet_sink)
+    watch(pipe.vae, "vae", sink)
+    return prompts
+
+
+def attention_reach(model, prefix, seen):
+    """By attention module: exp(entropy) of its rows over the number of keys; 1 is uniform, 1/keys is one-hot."""
+    reach = {}
+    for name, module in model.named_modules():
+        heads = getattr(module, "num_heads", None) or getattr(module, "heads", None)
+        q, k = (next((seen[f"{prefix}.{name}.{p}"] for p in pair if f"{prefix}.{name}.{p}" in seen), None)
+                for pair in (("q_proj", "to_q"), ("k_proj", "to_k")))
+        if heads and q is not None:
+            q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
+            p = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(-1)
+            entropy = -(p * p.clamp_min(1e-30).log()).sum(-1)
+            reach[f"{prefix}.{name}"] = (entropy.exp() / p.shape[-1]).mean().item()
+    return reach
+
+
+# ---- pictures -----------------------------------------------------------------------------------------
+
+def draw(width, height, seed, channels=3):
+    """Waves, an edge and noise: [h, w, channels] bytes over the whole range."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width, 0:1][:2] / max(width, height)
+    a, b, c = rng.uniform(-3, 3, (3, channels))
+    waves = np.sin(2 * np.pi * (a * x + b * y) + c) + 0.8 * (x > 0.6) - 0.8 * (y > 0.7)
+    return (128 + 70 * waves + 12 * rng.standard_normal(waves.shape)).clip(0, 255).astype(np.uint8)
+
+
+def png16(path, samples):
+    """A 16-bit RGB PNG, which Pillow reads but does not write."""
+    height, width, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    with open(path, "wb") as f:
+        f.write(b"\x89PNG\r\n\x1a\n")
+        for kind, data in ((b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+                           (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            f.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+
+def make_pictures(folder):
+    """One of each kind that Pillow opens and the program should."""
+    os.makedirs(folder, exist_ok=True)
+    palette = Image.fromarray(draw(47, 38, 4)).quantize(60)
+    grey16 = draw(40, 40, 11, 1)[..., 0].astype(np.uint16) * 256 + draw(40, 40, 12, 1)[..., 0]
+    Image.fromarray(draw(50, 41, 1)).save(f"{folder}/rgb.png")
+    Image.fromarray(draw(33, 64, 2, 1)[..., 0]).save(f"{folder}/grey.png")
+    Image.fromarray(draw(60, 44, 3, 2), "LA").save(f"{folder}/grey-alpha.png")
+    palette.save(f"{folder}/palette.png")
+    palette.save(f"{folder}/palette-alpha.png", transparency=bytes(range(0, 240, 4)))
+    Image.fromarray(draw(36, 36, 5) // 64 * 64).save(f"{folder}/colour-key.png", transparency=(64, 128, 64))
+    Image.fromarray(draw(45, 70, 6, 4), "RGBA").save(f"{folder}/rgb-alpha.png")
+    Image.fromarray(draw(52, 39, 7, 1)[..., 0] > 128).save(f"{folder}/one-bit.png")
+    Image.fromarray(draw(3, 2, 8)).save(f"{folder}/tiny.png")
+    Image.fromarray(draw(120, 9, 9)).save(f"{folder}/wide.png")
+    Image.fromarray(draw(32, 32, 10)).save(f"{folder}/exact.png")
+    Image.fromarray(grey16).save(f"{folder}/grey-16.png")
+    png16(f"{folder}/rgb-16.png", draw(40, 31, 13).astype(np.uint16) * 256 + draw(40, 31, 14))
+    Image.fromarray(draw(61, 47, 15)).save(f"{folder}/plain.ppm")
+    Image.fromarray(draw(75, 50, 16)).save(f"{folder}/jpeg-420.jpg", quality=85, subsampling=2)
+    Image.fromarray(draw(50, 75, 17)).save(f"{folder}/jpeg-422.jpg", quality=70, subsampling=1)
+    Image.fromarray(draw(44, 43, 18)).save(f"{folder}/jpeg-444.jpg", quality=95, subsampling=0)
+    Image.fromarray(draw(66, 52, 19)).save(f"{folder}/jpeg-progressive.jpg", quality=80, progressive=True)
+    Image.fromarray(draw(40, 56, 20, 1)[..., 0]).save(f"{folder}/jpeg-grey.jpg", quality=90)
+
+
+def picture_files(folder):
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder))
+
+
+# ---- what the reference says, beside the models -------------------------------------------------------
+
+INNER = {  # module paths kept in reference.safetensors
+    "clip": ["text_model.embeddings", "text_model.encoder.layers.0.self_attn", "text_model.encoder.layers.0",
+             "text_model.final_layer_norm", "vision_model.embeddings", "vision_model.pre_layrnorm",
+             "vision_model.encoder.layers.0.self_attn", "vision_model.encoder.layers.0", "vision_model.encoder.layers.1"],
+    "sd": ["text_encoder.text_model.embeddings", "text_encoder.text_model.final_layer_norm", "unet.time_embedding",
+           "unet.conv_in", "unet.down_blocks.0.resnets.0", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1",
+           "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2",
+           "unet.down_blocks.0.attentions.0.transformer_blocks.0.ff", "unet.down_blocks.0.attentions.0",
+           "unet.down_blocks.0", "unet.down_blocks.1", "unet.down_blocks.2", "unet.mid_block", "unet.up_blocks.0",
+           "unet.up_blocks.1", "unet.up_blocks.2", "unet", "vae.encoder.down_blocks.0", "vae.encoder.mid_block",
+           "vae.encoder", "vae.quant_conv", "vae.post_quant_conv", "vae.decoder.mid_block", "vae.decoder.up_blocks.0",
+           "vae.decoder"]}
+
+
+def write_texts(folder):
+    """texts.json: every text with its ids, nothing cut, by each kind of tokenizer folder."""
+    kinds = {"clip": "clip", "clip-gelu": "clip-gelu", "sd2": "sd2/tokenizer"}
+    tokenizers = {kind: transformers.CLIPTokenizer.from_pretrained(f"{folder}/{path}") for kind, path in kinds.items()}
+    with open(f"{folder}/texts.json", "w", encoding="utf-8") as f:
+        rows = [json.dumps({"text": text, **{k: t(text).input_ids for k, t in tokenizers.items()}}) for text in TEXTS]
+        f.write("[\n" + ",\n".join(rows) + "\n]\n")
+
+
+def write_clip_reference(folder, pictures, inner):
+    """text_embeds of all TEXTS and image_embeds of all pictures, in order; inputs and inner activations
+    (if inner) of the first two of each."""
+    clip, files, seen = Clip(folder), picture_files(pictures), {}
+    out = {"text_embeds": clip.texts(TEXTS), "image_embeds": torch.cat([clip.images([f]) for f in files])}
+    watch(clip.model.text_model, "text_model", seen.__setitem__)
+    watch(clip.model.vision_model, "vision_model", seen.__setitem__)
+    clip.texts(TEXTS[:2]), clip.images(files[:2])
+    out |= {"input_ids": clip.ids(TEXTS[:2]).float(), "pixel_values": clip.pixels(files[:2])}
+    save_reference(folder, out | {name: seen[name] for name in INNER["clip"] if inner},
+                   pictures=" ".join(os.path.basename(f) for f in files))
+    judge(folder, seen, {**attention_reach(clip.model.text_model, "text_model", seen),
+                         **attention_reach(clip.model.vision_model, "vision_model", seen)})
+
+
+@torch.no_grad()
+def write_sd_reference(folder):
+    """One pass of each part on odd latents (5x7) with a fractional timestep, then whole runs of every sampler."""
+    pipe, seen = load_sd(folder), {}
+    watch(pipe.text_encoder, "text_encoder.text_model", seen.__setitem__)
+    watch(pipe.unet, "unet", seen.__setitem__)
+    watch(pipe.vae, "vae", seen.__setitem__)
+    ids = pipe.tokenizer(TEXTS[:2], padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+    picture = torch.from_numpy(draw(56, 40, 21)).permute(2, 0, 1)[None] / 127.5 - 1
+    inputs = {"input_ids": ids.float(), "sample": torch.randn(2, 4, 5, 7, generator=seeded(1)),
+              "timestep": torch.tensor([481.25]), "picture": picture,
+              "latents": 5 * torch.randn(1, 4, 5, 7, generator=seeded(2))}
+    states = pipe.text_encoder(ids).last_hidden_state
+    pipe.unet(inputs["sample"], inputs["timestep"], states, return_dict=False)
+    pipe.vae.encode(picture)
+    pipe.vae.decode(inputs["latents"])
+    words = ["-p", TEXTS[0], "-n", TEXTS[2], "--steps", "6", "--seed", "7", "-W", "64", "-H", "48"]
+    runs = {f"run.{method}.{schedule}": run_pipe(folder, words + ["--sampling-method", method, "--schedule", schedule], "latent")
+            for method, schedule in EVERY_SAMPLER}
+    pixels = torch.from_numpy(np.array(run_pipe(folder, words + ["--sampling-method", "pndm"]))).float()
+    save_reference(folder, inputs | {name: seen[name] for name in INNER["sd"]} | runs | {"pixels.pndm": pixels},
+                   run=shlex.join(words))
+    judge(folder, seen, {**attention_reach(pipe.unet, "unet", seen), **attention_reach(pipe.vae, "vae", seen),
+                         **attention_reach(pipe.text_encoder, "text_encoder.text_model", seen)}, pixels)
+
+
+def save_reference(folder, tensors, **words):
+    save_file({name: t.float().contiguous() for name, t in tensors.items()}, f"{folder}/reference.safetensors", words)
+
+
+def judge(folder, seen, reach, pixels=None):
+    """Stop if the model has degenerated: then a wrong program could agree with it."""
+    spread = {name: t.std().item() for name, t in seen.items()}
+    low, high = min(spread, key=spread.get), max(spread, key=spread.get)
+    print(f"{os.path.basename(folder)}: {len(seen)} activations, deviations {spread[low]:.2f} ({low}) to "
+          f"{spread[high]:.2f} ({high}); attention reaches {min(reach.values()):.2f} to {max(reach.values()):.2f} of its keys")
+    assert 0.1 < spread[low] and spread[high] < 20
+    assert 0.02 < min(reach.values()) and max(reach.values()) < 0.9
+    if pixels is not None:
+        flat = ((pixels == 0) | (pixels == 255)).float().mean().item()
+        print(f"    pixels: deviation {pixels.std():.0f}, saturated {flat:.2f}")
+        assert pixels.std() > 30 and flat < 0.2
+
+
+def make(folder):
+    merges = learn_merges(TEXTS, 86)
+    make_pictures(f"{folder}/pictures")
+    make_clip(folder, merges)
+    make_sd(folder, merges)
+    write_texts(folder)
+    for name in "clip", "clip-gelu":
+        write_clip_reference(f"{folder}/{name}", f"{folder}/pictures", inner=name == "clip")
+    for name in "sd1", "sd2":
+        write_sd_reference(f"{folder}/{name}")
+
+
+# ---- the real sizes -----------------------------------------------------------------------------------
+
+def big(folder):
+    """The published configurations and vocabulary with random F16 weights."""
+    merges, half = published_merges(), torch.float16
+    write_clip(f"{folder}/clip-b32", clip_config((512, 2048, 12, 8), (768, 3072, 12, 12, 224, 32), 512, 49408, eos=2), 31, half)
+    write_clip(f"{folder}/clip-l14", clip_config((768, 3072, 12, 12), (1024, 4096, 24, 16, 224, 14), 768, 49408, eos=2), 32, half)
+    write_sd(f"{folder}/sd15", text_config(768, 3072, 12, 12, 49408, "quick_gelu"),
+             unet_config([320, 640, 1280, 1280], 2, 8, 768, 32, 64), vae_config([128, 256, 512, 512], 2, 32, 512),
+             SD1_SCHEDULER, 33, (half, half, half), published_names=True)
+    for name in "clip-b32", "clip-l14", "sd15/tokenizer":
+        write_tokenizer(f"{folder}/{name}", merges)
+
+
+def trace(folder, words):
+    """Every module's output of one run, as {name: tensor}."""
+    seen = {}
+    def sink(name, value):
+        seen[name] = value.float().contiguous().clone()
+    if os.path.exists(f"{folder}/model_index.json"):
+        run_pipe(folder, words, sink=sink)
+        return seen
+    p = argparse.ArgumentParser("embed")
+    p.add_argument("-p", dest="texts", action="append", default=[])
+    p.add_argument("files", nargs="*")
+    w, clip = p.parse_args(words), Clip(folder)
+    watch(clip.model.text_model, "text_model", sink)
+    watch(clip.model.vision_model, "vision_model", sink)
+    if w.texts:
+        seen["text_embeds"] = clip.texts(w.texts)
+    if w.files:
+        seen["image_embeds"] = clip.images(w.files)
+    return seen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("make").add_argument("folder", nargs="?", default=MODELS)
+    verbs.add_parser("big").add_argument("folder")
+    tracing = verbs.add_parser("trace", epilog="other options: those of `fusion image` or `fusion embed`")
+    tracing.add_argument("folder")
+    tracing.add_argument("-o", dest="output", required=True)
+    words, rest = parser.parse_known_args()
+    if rest and words.verb != "trace":
+        parser.error(f"unknown: {' '.join(rest)}")
+    if words.verb == "make":
+        make(words.folder)
+    elif words.verb == "big":
+        big(words.folder)
+    else:
+        save_file(trace(words.folder, rest), words.output)
+
+
+if __name__ == "__main__":
+    main()
