@@ -481,17 +481,39 @@ bool json_int(const Json *object, const char *key, int low, int high, int *out, 
     return true;
 }
 
+/* Whether j is a number in low..high; *out receives it then. */
+static bool number_in(const Json *j, double low, double high, double *out)
+{
+    double value = j->type == JSON_NUMBER ? strtod(j->text, NULL) : 0;     /* inf when it overflows */
+    if (j->type != JSON_NUMBER || !(value >= low && value <= high) || !isfinite(value)) return false;
+    *out = value;
+    return true;
+}
+
 bool json_float(const Json *object, const char *key, double low, double high, double *out,
                 const char *where, Error *e)
 {
     char shown[SHOWN + 2];
     const Json *j;
     if (!lookup(object, key, &j, where, e)) return false;
+    return !j || number_in(j, low, high, out)
+        || fail(e, "%s: %s: found %s, want a number in %g..%g", where, key, describe(j, shown), low, high);
+}
+
+bool json_floats(const Json *object, const char *key, int n, double low, double high, double *out,
+                 const char *where, Error *e)
+{
+    char shown[SHOWN + 2];
+    const Json *j;
+    if (!lookup(object, key, &j, where, e)) return false;
     if (!j) return true;
-    double value = j->type == JSON_NUMBER ? strtod(j->text, NULL) : 0;     /* inf when it overflows */
-    if (j->type != JSON_NUMBER || !(value >= low && value <= high) || !isfinite(value))
-        return fail(e, "%s: %s: found %s, want a number in %g..%g", where, key, describe(j, shown), low, high);
-    *out = value;
+    if (j->type != JSON_ARRAY || j->count != n)
+        return fail(e, "%s: %s: found %s of %d, want a list of %d numbers", where, key,
+                    describe(j, shown), j->count, n);
+    for (j = j->first; j; j = j->next)
+        if (!number_in(j, low, high, out++))
+            return fail(e, "%s: %s: found %s, want numbers in %g..%g", where, key,
+                        describe(j, shown), low, high);
     return true;
 }
 
