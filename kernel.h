@@ -169,14 +169,12 @@ ALWAYS void KER(store_some)(float *p, V v, size_t n)
 /* ---- functions ---------------------------------------------------------------------------------- */
 
 /* e^x, 1 ulp: x = n ln 2 + r, e^r by a polynomial fitted on |r| <= ln 2 / 2, n into the exponent.
- * Below -87.3 exactly 0, above 88 the value at 88. */
+ * Below -87.3 exactly 0, above 88 infinity: what the polynomial made there is thrown away. */
 ALWAYS V KER(exp)(V x)
 {
     const V magic = vdup(12582912.0f);                                     /* 1.5 * 2^23: rounds to whole */
-    V t = vmax(x, vdup(-87.3f));
-    t = vselect(vgreater(vdup(88.0f), t), t, vdup(88.0f));
-    V shifted = vfma(t, vdup(1.44269504f), magic), n = shifted - magic;
-    V r = vfma(n, vdup(-0.693359375f), t);                                 /* ln 2 in two parts */
+    V shifted = vfma(x, vdup(1.44269504f), magic), n = shifted - magic;
+    V r = vfma(n, vdup(-0.693359375f), x);                                 /* ln 2 in two parts */
     r = vfma(n, vdup(2.12194440e-4f), r);
     V p = vdup(0.001394470571540296f);
     p = vfma(p, r, vdup(0.008333497680723667f));
@@ -184,8 +182,8 @@ ALWAYS V KER(exp)(V x)
     p = vfma(p, r, vdup(0.1666666567325592f));
     p = vfma(p, r, vdup(0.5f));
     p = vfma(p, r * r, r) + vdup(1.0f);
-    U e = vbits(p) + (vbits(shifted) << 23);
-    return vvalue(e & vgreater(x, vdup(-87.3f)));
+    U e = (vbits(p) + (vbits(shifted) << 23)) & vgreater(x, vdup(-87.3f));
+    return vselect(vgreater(x, vdup(88.0f)), vdup(INFINITY), vvalue(e));
 }
 
 /* erf(x): x + x P(x^2) up to 1, beyond 1 - exp(-Q(|x|)) with Q fitted to -ln erfc; from 4 on 1. */
