@@ -345,10 +345,10 @@ static int text_end(const ClipText *t, const Ids *ids)
 }
 
 /* text_projection(last_hidden_state[end])                                        CLIPModel.get_text_features */
-static Tensor text_features(Arena *m, const Clip *c, const Ids *ids)
+static Tensor text_features(Arena *m, const Clip *c, const int *ids, int n, int end)
 {
-    Tensor states = clip_text(m, &c->text, ids->at, 1, ids->count, 0);                  /* [1,T,C] */
-    Tensor x = linear(m, position(states, 0, text_end(&c->text, ids)), &c->text_projection);
+    Tensor states = clip_text(m, &c->text, ids, 1, n, 0);                               /* [1,T,C] */
+    Tensor x = linear(m, position(states, 0, end), &c->text_projection);
     trace(x, "text_projection");
     return x;
 }
@@ -365,8 +365,7 @@ static Tensor image_features(Arena *m, const Clip *c, const float *pixels)
 size_t clip_memory(const Clip *c)
 {
     Arena m = { 0 };
-    Ids longest = { NULL, c->text.positions };
-    text_features(&m, c, &longest);
+    text_features(&m, c, NULL, c->text.positions, 0);
     m.used = 0;
     image_features(&m, c, NULL);
     return m.peak;
@@ -388,7 +387,7 @@ bool clip_embed_text(const Clip *c, Arena *m, const char *text, float *out, int 
     const size_t top = m->used;
     bool ok = tok_encode(c->tok, text, strlen(text), &ids, e);
     if (ok && ids.count > c->text.positions) ok = tok_fit(c->tok, &ids, c->text.positions, &cut, e);
-    ok = ok && take_features(c, m, text_features(m, c, &ids), "text", out, e);
+    ok = ok && take_features(c, m, text_features(m, c, ids.at, ids.count, text_end(&c->text, &ids)), "text", out, e);
     m->used = top;
     ids_free(&ids);
     if (lost) *lost = cut;

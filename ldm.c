@@ -111,6 +111,7 @@ static Tensor unet_down(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor
             trace(x, "downsamplers.0");
         }
         trace_leave();
+        trace(x, "down_blocks.%d", i);
     }
     return x;
 }
@@ -139,6 +140,7 @@ static Tensor unet_up(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor t
             trace(x, "upsamplers.0");
         }
         trace_leave();
+        trace(x, "up_blocks.%d", i);
     }
     return x;
 }
@@ -208,6 +210,7 @@ static Tensor vae_levels(Arena *m, const Vae *v, NormRule rule, const VaeHalf *h
             trace(x, up ? "upsamplers.0" : "downsamplers.0");
         }
         trace_leave();
+        trace(x, up ? "up_blocks.%d" : "down_blocks.%d", i);
     }
     return x;
 }
