@@ -300,6 +300,7 @@ static bool open_beside(Output *o, Error *e)
     struct stat s;
     o->target = follow(o->path, e);
     if (!o->target) return false;
+    if (!*o->target) return fail_errno(e, o->path, "cannot write", ENOENT);
     bool replaces = !stat(o->target, &s);
     if (replaces && access(o->target, W_OK)) return fail_errno(e, o->path, "cannot write", errno);
     if (!create_beside(o, o->target, O_WRONLY, e)) return false;

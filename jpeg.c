@@ -1,7 +1,8 @@
-/* jpeg.c - JPEG in: baseline, extended sequential and progressive Huffman at 8 bits (ITU-T T.81), to the
- * bytes that libjpeg-turbo gives by default: its islow inverse DCT, its triangle upsampling where a side
- * is halved and replication elsewhere, its 16-bit fixed-point colours.  CMYK as Pillow's convert("RGB").
- * What libjpeg only warns of - data missing, codes that stand for nothing - is an error here. */
+/* jpeg.c - JPEG in: baseline, extended sequential and progressive Huffman at 8 bits (ITU-T
+ * T.81), to the bytes that libjpeg-turbo gives by default: its islow inverse DCT, its triangle
+ * upsampling where a side is halved and replication elsewhere, its 16-bit fixed-point colours.
+ * CMYK as Pillow's convert("RGB"). What libjpeg only warns of - data missing, codes that stand
+ * for nothing - is an error here. */
 #include "picture.h"
 #include <stdlib.h>
 
@@ -10,13 +11,14 @@ enum { QUICK = 9 };
 typedef struct {
     bool given;
     uint16_t quick[1 << QUICK];                            /* length << 8 | symbol, 0: longer */
-    int32_t top[17];                                       /* the largest code of each length, or -1 */
-    int32_t offset[17];                                    /* code + offset is the index of its symbol */
+    int32_t top[17];                                    /* the largest code of each length, or -1 */
+    int32_t offset[17];                               /* code + offset is the index of its symbol */
     uint8_t symbol[256]; int symbols;
 } Code;
 
-/* cols and rows count the blocks that hold pixels; the plane and the coefficients lie in wide x high
- * blocks, filled up to whole MCUs.  state[k]: the lowest bit of coefficient k known, -1: none. */
+/* cols and rows count the blocks that hold pixels; the plane and the coefficients lie in wide x
+ * high blocks, filled up to whole MCUs.  state[k]: the lowest bit of coefficient k known, -1:
+ * none. */
 typedef struct {
     int id, h, v, table;
     int cols, rows, wide, high;
@@ -38,18 +40,29 @@ typedef struct Jpeg {
     int w, height, mcu_cols, mcu_rows;
     bool progressive, jfif, adobe; int transform;
     int interval, scans;
-    int first, to, high, low, run;                         /* the scan: band, bits, blocks left to skip */
+    int first, to, high, low, run;                   /* the scan: band, bits, blocks left to skip */
     Part *in[4]; int ins;
 } Jpeg;
 
 static const uint8_t zigzag[64] = {
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,
-    7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31,
-    39, 46, 53, 60, 61, 54, 47, 55, 62, 63 };
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
+    13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52,
+    45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63 };
 
 static int be16(const uint8_t *p) { return p[0] << 8 | p[1]; }
 
-/* ---- bits and codes ----------------------------------------------------------------------------- */
+/* fail with the name of the file in front. */
+PRINTF(2, 3) static bool bad(const Jpeg *j, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return fail(j->e, "%s: %s", j->where, text);
+}
+
+/* ---- bits and codes -------------------------------------------------------------------------- */
 
 /* Read ahead, up to a marker; FF 00 stands for FF. */
 static void refill(Jpeg *j)
@@ -124,15 +137,16 @@ static int decode(Jpeg *j, const Code *c)
         drop(j, k);
         return c->symbol[code + c->offset[k]];
     }
-    if (!j->wrong) j->wrong = j->held < 16 ? "the data ends early" : "a code that stands for nothing";
+    if (!j->wrong)
+        j->wrong = j->held < 16 ? "the data ends early" : "a code that stands for nothing";
     return 0;
 }
 
-/* ---- one block of a scan, T.81 F.2.2 and G.2 ------------------------------------------------------ */
+/* ---- one block of a scan, T.81 F.2.2 and G.2 ------------------------------------------------- */
 
 typedef void Block(Jpeg *j, Part *c, int16_t *b);
 
-static void block_dc(Jpeg *j, Part *c, int16_t *b)         /* also the DC of a whole block: low is 0 */
+static void block_dc(Jpeg *j, Part *c, int16_t *b)      /* also the DC of a whole block: low is 0 */
 {
     int n = decode(j, &j->dc[c->dc]);
     c->last = (int16_t)(c->last + take_signed(j, n));
@@ -190,7 +204,7 @@ static void block_ac_bit(Jpeg *j, Part *c, int16_t *b)
         }
         if (n > 1 && !j->wrong) j->wrong = "a new coefficient of more than one bit";
         if (n) value = (take(j, 1) ? 1 : -1) * (1 << j->low);
-        for (; k <= j->to; k++) {                          /* pass over so many zeros, and all others */
+        for (; k <= j->to; k++) {                      /* pass over so many zeros, and all others */
             if (b[zigzag[k]]) correct(j, &b[zigzag[k]]);
             else if (zeros-- == 0) break;
         }
@@ -203,10 +217,11 @@ static void block_ac_bit(Jpeg *j, Part *c, int16_t *b)
     j->run--;
 }
 
-/* ---- inverse DCT -------------------------------------------------------------------------------- */
+/* ---- inverse DCT ----------------------------------------------------------------------------- */
 
-/* Eight points, step apart, of libjpeg's "slow" integer transform: Loeffler, Ligtenberg and Moschytz with
- * 13-bit constants, which are multiplied out here - whole numbers, so the sums are the same ones. */
+/* Eight points, step apart, of libjpeg's "slow" integer transform: Loeffler, Ligtenberg and
+ * Moschytz with 13-bit constants, which are multiplied out here - whole numbers, so the sums are
+ * the same ones. */
 static void idct_8(const int32_t *x, int step, int32_t *out)
 {
     int32_t x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
@@ -227,25 +242,31 @@ static void idct_8(const int32_t *x, int step, int32_t *out)
     out[7] = a + c - e;
 }
 
-static int32_t clamp(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
+static int32_t clamp(int32_t v, int32_t low, int32_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
 
-/* Coefficients b times quant to 8 x 8 samples, rows stride apart.  Columns first, with 2 more bits; what
- * leaves 16 bits saturates, as in libjpeg-turbo's vectors, and so no sum leaves 32. */
+/* Coefficients b times quant to 8 x 8 samples, rows stride apart.  Columns first, with 2 more
+ * bits; there what leaves 16 bits saturates, as in libjpeg-turbo's vectors, and so no sum leaves
+ * 32. */
 static void idct(const int16_t *b, const uint16_t *quant, uint8_t *out, size_t stride)
 {
     int32_t in[64], line[8], middle[64];
-    for (int i = 0; i < 64; i++) in[i] = clamp(b[i] * (int32_t)quant[i], -32768, 32767);
+    for (int i = 0; i < 64; i++) in[i] = (int16_t)(b[i] * (int32_t)quant[i]);
     for (int x = 0; x < 8; x++) {
         idct_8(in + x, 8, line);
-        for (int y = 0; y < 8; y++) middle[8 * y + x] = clamp((line[y] + 1024) >> 11, -32768, 32767);
+        for (int y = 0; y < 8; y++)
+            middle[8 * y + x] = clamp((line[y] + 1024) >> 11, -32768, 32767);
     }
     for (int y = 0; y < 8; y++, out += stride) {
         idct_8(middle + 8 * y, 1, line);
-        for (int x = 0; x < 8; x++) out[x] = (uint8_t)(clamp((line[x] + (1 << 17)) >> 18, -128, 127) + 128);
+        for (int x = 0; x < 8; x++)
+            out[x] = (uint8_t)(clamp((line[x] + (1 << 17)) >> 18, -128, 127) + 128);
     }
 }
 
-/* ---- scans -------------------------------------------------------------------------------------- */
+/* ---- scans ----------------------------------------------------------------------------------- */
 
 /* Between intervals: the next marker must be RST number k. */
 static bool restart(Jpeg *j, int k)
@@ -261,11 +282,11 @@ static bool restart(Jpeg *j, int k)
             return true;
         }
         if (marker && marker != 0xff)
-            return fail(j->e, "%s: scan at byte %zu, found marker %02x, wanted restart %d", j->where, j->next,
-                        marker, k & 7);
+            return bad(j, "scan at byte %zu, found marker %02x, wanted restart %d", j->next,
+                       marker, k & 7);
         j->next++;
     }
-    return fail(j->e, "%s: scan, found the end of the file, wanted restart %d", j->where, k & 7);
+    return bad(j, "scan, found the end of the file, wanted restart %d", k & 7);
 }
 
 static void scan_block(Jpeg *j, Part *c, Block *block, int x, int y)
@@ -302,8 +323,8 @@ static bool scan_data(Jpeg *j, Block *block)
                     scan_block(j, c, block, x * across + k % across, y * down + k / across);
             }
             if (j->wrong)
-                return fail(j->e, "%s: scan %d, found %s (MCU %d of %d x %d)", j->where, j->scans, j->wrong,
-                            y * cols + x, cols, rows);
+                return bad(j, "scan %d, found %s (MCU %d of %d x %d)", j->scans, j->wrong,
+                           y * cols + x, cols, rows);
         }
     return true;
 }
@@ -313,22 +334,22 @@ static bool scan_progress(Jpeg *j)
 {
     bool dc = j->first == 0;
     if (dc ? j->to != 0 : j->to < j->first || j->to > 63 || j->ins != 1)
-        return fail(j->e, "%s: scan %d, found coefficients %d to %d of %d components", j->where, j->scans,
-                    j->first, j->to, j->ins);
+        return bad(j, "scan %d, found coefficients %d to %d of %d components", j->scans, j->first,
+                   j->to, j->ins);
     if (j->low > 13 || (j->high && j->high != j->low + 1))
-        return fail(j->e, "%s: scan %d, found bits %d to %d", j->where, j->scans, j->high, j->low);
+        return bad(j, "scan %d, found bits %d to %d", j->scans, j->high, j->low);
     for (int i = 0; i < j->ins; i++)
         for (int k = j->first; k <= j->to; k++) {
             int8_t *state = &j->in[i]->state[k];
             if (j->high ? *state != j->high : *state >= 0)
-                return fail(j->e, "%s: scan %d, found bit %d of coefficient %d out of turn", j->where, j->scans,
-                            j->low, k);
+                return bad(j, "scan %d, found bit %d of coefficient %d out of turn", j->scans,
+                           j->low, k);
             *state = (int8_t)j->low;
         }
     return true;
 }
 
-/* What the scan reads with must have been given: quantisation (kept at a part's first scan), codes. */
+/* The tables that the scan reads with; quantisation is kept at a part's first scan. */
 static bool scan_tables(Jpeg *j)
 {
     bool dc = j->first == 0 && !j->high, ac = !j->progressive || j->first > 0;
@@ -336,16 +357,15 @@ static bool scan_tables(Jpeg *j)
         Part *c = j->in[i];
         c->last = 0;
         if (!c->scanned && !j->quantised[c->table])
-            return fail(j->e, "%s: scan %d, found no quantisation table %d", j->where, j->scans, c->table);
+            return bad(j, "scan %d, found no quantisation table %d", j->scans, c->table);
         if (!c->scanned) memcpy(c->quant, j->quant[c->table], sizeof c->quant);
         c->scanned = true;
         if ((dc && !j->dc[c->dc].given) || (ac && !j->ac[c->ac].given))
-            return fail(j->e, "%s: scan %d, found no Huffman table %d", j->where, j->scans,
-                        dc && !j->dc[c->dc].given ? c->dc : c->ac);
+            return bad(j, "scan %d, found no Huffman tables %d and %d", j->scans, c->dc, c->ac);
         for (int k = 0; dc && k < j->dc[c->dc].symbols; k++)
             if (j->dc[c->dc].symbol[k] > 15)
-                return fail(j->e, "%s: scan %d, found a DC difference of %d bits", j->where, j->scans,
-                            j->dc[c->dc].symbol[k]);
+                return bad(j, "scan %d, found a DC difference of %d bits", j->scans,
+                           j->dc[c->dc].symbol[k]);
     }
     return true;
 }
@@ -355,22 +375,22 @@ static bool scan_parts(Jpeg *j, const uint8_t *d, int n)
     int blocks = 0;
     j->ins = n >= 1 ? d[0] : 0;
     if (j->ins < 1 || j->ins > 4 || n != 4 + 2 * j->ins)
-        return fail(j->e, "%s: SOS, found %d bytes for %d components", j->where, n, j->ins);
+        return bad(j, "SOS, found %d bytes for %d components", n, j->ins);
     for (int i = 0; i < j->ins; i++) {
         int id = d[1 + 2 * i], tables = d[2 + 2 * i], k = 0;
         while (k < j->parts && j->part[k].id != id) k++;
         bool known = k < j->parts;
         for (int m = 0; m < i && known; m++) known = j->in[m] != &j->part[k];
         if (!known || tables >> 4 > 3 || (tables & 15) > 3)
-            return fail(j->e, "%s: SOS, found component %d with tables %d and %d", j->where, id, tables >> 4,
-                        tables & 15);
+            return bad(j, "SOS, found component %d with tables %d and %d", id, tables >> 4,
+                       tables & 15);
         j->in[i] = &j->part[k];
         j->in[i]->dc = tables >> 4;
         j->in[i]->ac = tables & 15;
         blocks += j->in[i]->h * j->in[i]->v;
     }
     if (j->ins > 1 && blocks > 10)
-        return fail(j->e, "%s: SOS, found %d blocks an MCU, wanted at most 10", j->where, blocks);
+        return bad(j, "SOS, found %d blocks an MCU, wanted at most 10", blocks);
     j->first = d[n - 3];
     j->to = d[n - 2];
     j->high = d[n - 1] >> 4;
@@ -381,8 +401,8 @@ static bool scan_parts(Jpeg *j, const uint8_t *d, int n)
 static bool read_scan(Jpeg *j, const uint8_t *d, int n)
 {
     enum { SCANS = 256 };                                  /* else a small file works for minutes */
-    if (!j->parts) return fail(j->e, "%s: SOS, found before a frame header", j->where);
-    if (++j->scans > SCANS) return fail(j->e, "%s: scans, found more than %d", j->where, SCANS);
+    if (!j->parts) return bad(j, "SOS, found before a frame header");
+    if (++j->scans > SCANS) return bad(j, "scans, found more than %d", SCANS);
     if (!scan_parts(j, d, n)) return false;
     if (!j->progressive) {                                 /* some writers leave zeros here */
         j->first = 0;
@@ -394,7 +414,7 @@ static bool read_scan(Jpeg *j, const uint8_t *d, int n)
     return scan_data(j, j->progressive ? progressive[j->first == 0][j->high > 0] : block_whole);
 }
 
-/* ---- headers ------------------------------------------------------------------------------------ */
+/* ---- headers --------------------------------------------------------------------------------- */
 
 static int divide_up(int a, int b) { return (a + b - 1) / b; }
 
@@ -412,8 +432,8 @@ static bool part_make(Jpeg *j, Part *c)
     c->plane = malloc(samples);
     if (j->progressive) c->coef = calloc(samples, sizeof *c->coef);
     if (!c->plane || (j->progressive && !c->coef))
-        return fail(j->e, "%s: out of memory, wanted %zu bytes for a component", j->where,
-                    samples * (j->progressive ? 3 : 1));
+        return bad(j, "out of memory, wanted %zu bytes for a component",
+                   samples * (j->progressive ? 3 : 1));
     return true;
 }
 
@@ -424,36 +444,34 @@ static bool frame_parts(Jpeg *j, const uint8_t *d)
         Part *c = &j->part[i];
         *c = (Part){ .id = d[0], .h = d[1] >> 4, .v = d[1] & 15, .table = d[2] };
         if (c->h < 1 || c->h > 4 || c->v < 1 || c->v > 4 || c->table > 3)
-            return fail(j->e, "%s: component %d, found sampling %d x %d and quantisation table %d", j->where,
-                        c->id, c->h, c->v, c->table);
+            return bad(j, "component %d, found sampling %d x %d and quantisation table %d", c->id,
+                       c->h, c->v, c->table);
         j->h = imax(j->h, c->h);
         j->v = imax(j->v, c->v);
     }
     for (int i = 0; i < j->parts; i++)
         if (j->h % j->part[i].h || j->v % j->part[i].v)
-            return fail(j->e, "%s: component %d, found sampling %d x %d of %d x %d, which does not divide it",
-                        j->where, j->part[i].id, j->part[i].h, j->part[i].v, j->h, j->v);
+            return bad(j, "component %d, found sampling %d x %d of %d x %d, which does not divide it", j->part[i].id, j->part[i].h, j->part[i].v, j->h, j->v);
     return true;
 }
 
 static bool read_frame(Jpeg *j, const uint8_t *d, int n)
 {
-    if (j->parts) return fail(j->e, "%s: SOF, found a second frame header", j->where);
-    if (n < 6 || n != 6 + 3 * d[5]) return fail(j->e, "%s: SOF, found %d bytes", j->where, n);
-    if (d[0] != 8) return fail(j->e, "%s: SOF, found %d bits a sample, wanted 8", j->where, d[0]);
+    if (j->parts) return bad(j, "SOF, found a second frame header");
+    if (n < 6 || n != 6 + 3 * d[5]) return bad(j, "SOF, found %d bytes", n);
+    if (d[0] != 8) return bad(j, "SOF, found %d bits a sample, wanted 8", d[0]);
     if (d[5] != 1 && d[5] != 3 && d[5] != 4)
-        return fail(j->e, "%s: SOF, found %d components, wanted 1, 3 or 4", j->where, d[5]);
+        return bad(j, "SOF, found %d components, wanted 1, 3 or 4", d[5]);
     j->height = be16(d + 1);
     j->w = be16(d + 3);
-    if (j->height == 0) return fail(j->e, "%s: SOF, found height 0 (a DNL marker is not read)", j->where);
+    if (j->height == 0) return bad(j, "SOF, found height 0 (a DNL marker is not read)");
     j->parts = d[5];
     if (!frame_parts(j, d + 6)) return false;
     j->mcu_cols = divide_up(j->w, 8 * j->h);
     j->mcu_rows = divide_up(j->height, 8 * j->v);
-    uint64_t blocks = (uint64_t)j->mcu_cols * (uint64_t)j->mcu_rows;             /* of one bit at least */
+    uint64_t blocks = (uint64_t)j->mcu_cols * (uint64_t)j->mcu_rows;   /* of one bit at least */
     if (blocks / 8 > j->n)
-        return fail(j->e, "%s: found %zu bytes, which cannot hold %d x %d pixels", j->where, j->n, j->w,
-                    j->height);
+        return bad(j, "found %zu bytes, which cannot hold %d x %d pixels", j->n, j->w, j->height);
     if (!picture_make(j->p, (uint64_t)j->w, (uint64_t)j->height, j->where, j->e)) return false;
     for (int i = 0; i < j->parts; i++) if (!part_make(j, &j->part[i])) return false;
     return true;
@@ -465,12 +483,12 @@ static bool read_codes(Jpeg *j, const uint8_t *d, int n)
         int symbols = 0;
         for (int k = 1; n >= 17 && k <= 16; k++) symbols += d[k];
         if (n < 17 || symbols > 256 || n < 17 + symbols)
-            return fail(j->e, "%s: DHT, found %d bytes for %d symbols", j->where, n, symbols);
+            return bad(j, "DHT, found %d bytes for %d symbols", n, symbols);
         if ((d[0] & 15) > 3 || d[0] >> 4 > 1)
-            return fail(j->e, "%s: DHT, found table %d of class %d, wanted 0 to 3 of 0 or 1", j->where, d[0] & 15,
-                        d[0] >> 4);
+            return bad(j, "DHT, found table %d of class %d, wanted 0 to 3 of 0 or 1", d[0] & 15,
+                       d[0] >> 4);
         if (!code_make((d[0] >> 4 ? j->ac : j->dc) + (d[0] & 15), d + 1, d + 17, symbols))
-            return fail(j->e, "%s: DHT, found an oversubscribed Huffman code", j->where);
+            return bad(j, "DHT, found an oversubscribed Huffman code");
         d += 17 + symbols;
         n -= 17 + symbols;
     }
@@ -482,7 +500,7 @@ static bool read_quantisation(Jpeg *j, const uint8_t *d, int n)
     while (n > 0) {
         int table = d[0] & 15, bytes = d[0] >> 4 ? 2 : 1;
         if (table > 3 || d[0] >> 4 > 1 || n < 1 + 64 * bytes)
-            return fail(j->e, "%s: DQT, found %d bytes for table %d", j->where, n, table);
+            return bad(j, "DQT, found %d bytes for table %d", n, table);
         for (int k = 0; k < 64; k++)
             j->quant[table][zigzag[k]] = (uint16_t)(bytes == 2 ? be16(d + 1 + 2 * k) : d[1 + k]);
         j->quantised[table] = true;
@@ -510,7 +528,7 @@ static const char *frame_name(int marker)
 static bool read_segment(Jpeg *j, int marker, const uint8_t *d, int n)
 {
     const char *other = frame_name(marker);
-    if (other) return fail(j->e, "%s: found %s, wanted baseline or progressive Huffman JPEG", j->where, other);
+    if (other) return bad(j, "found %s, wanted baseline or progressive Huffman JPEG", other);
     switch (marker) {
     case 0xc0: case 0xc1: case 0xc2:
         j->progressive = marker == 0xc2;
@@ -519,7 +537,7 @@ static bool read_segment(Jpeg *j, int marker, const uint8_t *d, int n)
     case 0xdb: return read_quantisation(j, d, n);
     case 0xda: return read_scan(j, d, n);
     case 0xdd:
-        if (n != 2) return fail(j->e, "%s: DRI, found %d bytes, wanted 2", j->where, n);
+        if (n != 2) return bad(j, "DRI, found %d bytes, wanted 2", n);
         j->interval = be16(d);
         break;
     case 0xe0: j->jfif = j->jfif || (n >= 14 && !memcmp(d, "JFIF", 5)); break;
@@ -540,28 +558,28 @@ static bool read_markers(Jpeg *j)
         while (j->next + 1 < j->n && (j->at[j->next] != 0xff || j->at[j->next + 1] == 0 ||
                                       j->at[j->next + 1] == 0xff)) j->next++;
         if (j->n - j->next < 2)
-            return fail(j->e, "%s: found the end of the file at byte %zu, wanted the picture up to EOI",
-                        j->where, j->n);
+            return bad(j, "found the end of the file at byte %zu, wanted the picture up to EOI",
+                       j->n);
         size_t from = j->next;
         int marker = j->at[from + 1];
         j->next += 2;
         if (marker == 0xd9) return true;
         if ((marker >= 0xd0 && marker <= 0xd7) || marker == 1) continue;         /* restarts, TEM */
-        if (marker == 0xd8) return fail(j->e, "%s: found a second SOI at byte %zu", j->where, from);
+        if (marker == 0xd8) return bad(j, "found a second SOI at byte %zu", from);
         int size = j->n - j->next >= 2 ? be16(j->at + j->next) : 0;
         if (size < 2 || (size_t)size > j->n - j->next)
-            return fail(j->e, "%s: marker %02x at byte %zu, found %zu bytes, wanted %d", j->where, marker, from,
-                        j->n - j->next, size);
+            return bad(j, "marker %02x at byte %zu, found %zu bytes, wanted %d", marker, from,
+                       j->n - j->next, size);
         const uint8_t *d = j->at + j->next + 2;
         j->next += (size_t)size;
         if (!read_segment(j, marker, d, size - 2)) return false;
     }
 }
 
-/* ---- samples to pixels -------------------------------------------------------------------------- */
+/* ---- samples to pixels ----------------------------------------------------------------------- */
 
-/* Twice as wide, by a triangle: 3/4 of the nearer sample and 1/4 of the next.  in [n] is scaled by four
- * when it comes from two rows; the rounding alternates, so that it has no drift. */
+/* Twice as wide, by a triangle: 3/4 of the nearer sample and 1/4 of the next.  in [n] is scaled
+ * by four when it comes from two rows; the rounding alternates, so that it has no drift. */
 static void widen(uint8_t *out, const int *in, int n, int shift)
 {
     int one = shift == 4 ? 8 : 1, other = shift == 4 ? 7 : 2;
@@ -578,13 +596,14 @@ static const uint8_t *full_row(const Jpeg *j, const Part *c, int y, uint8_t *out
     int across = j->h / c->h, down = j->v / c->v, own = y / down;
     const uint8_t *near = c->plane + (size_t)own * stride;
     if (across == 1 && down == 1) return near;
-    int next = imin(imax(own + (y % 2 ? 1 : -1), 0), c->n - 1);                  /* where down is 2 */
+    int next = imin(imax(own + (y % 2 ? 1 : -1), 0), c->n - 1);        /* where down is 2 */
     const uint8_t *far = c->plane + (size_t)next * stride;
     if (across == 2 && down == 1 && c->w > 2) {
         for (int x = 0; x < c->w; x++) sums[x] = near[x];
         widen(out, sums, c->w, 2);
     } else if (across == 1 && down == 2) {
-        for (int x = 0; x < c->w; x++) out[x] = (uint8_t)((near[x] * 3 + far[x] + (y % 2 ? 2 : 1)) >> 2);
+        int half = y % 2 ? 2 : 1;
+        for (int x = 0; x < c->w; x++) out[x] = (uint8_t)((near[x] * 3 + far[x] + half) >> 2);
     } else if (across == 2 && down == 2 && c->w > 2) {
         for (int x = 0; x < c->w; x++) sums[x] = near[x] * 3 + far[x];
         widen(out, sums, c->w, 4);
@@ -614,8 +633,8 @@ static bool is_ycc(const Jpeg *j)
     return !(j->part[0].id == 'R' && j->part[1].id == 'G' && j->part[2].id == 'B');
 }
 
-/* One row.  Four parts are CMYK stored inverted, as Adobe does; of YCCK the colours turn into inverted
- * CMY first.  Pillow's integers: R = K - K (255 - C) / 255, with K and C as stored. */
+/* One row.  Four parts are CMYK stored inverted, as Adobe does; of YCCK the colours turn into
+ * inverted CMY first.  Pillow's integers: R = K - K (255 - C) / 255, with K and C as stored. */
 static void colours(const Jpeg *j, const uint8_t *const *in, bool ycc, uint8_t *out)
 {
     for (int x = 0; x < j->w; x++, out += 3) {
@@ -626,7 +645,7 @@ static void colours(const Jpeg *j, const uint8_t *const *in, bool ycc, uint8_t *
         if (ycc) ycc_to_rgb(in[0][x], in[1][x], in[2][x], out);
         else for (int c = 0; c < 3; c++) out[c] = in[c][x];
         for (int c = 0; c < 3 && j->parts == 4; c++) {
-            int ink = 255 - (ycc ? 255 - out[c] : out[c]), key = in[3][x], t = ink * key + 128;
+            int ink = ycc ? out[c] : 255 - out[c], key = in[3][x], t = ink * key + 128;
             out[c] = byte(key - ((t + (t >> 8)) >> 8));
         }
     }
@@ -648,26 +667,27 @@ static bool pixels(Jpeg *j)
     bool ok = rows && sums, ycc = j->parts > 1 && is_ycc(j);
     for (int y = 0; ok && y < j->height; y++) {
         const uint8_t *in[4] = {0};
-        for (int i = 0; i < j->parts; i++) in[i] = full_row(j, &j->part[i], y, rows + (size_t)i * room, sums);
+        for (int i = 0; i < j->parts; i++)
+            in[i] = full_row(j, &j->part[i], y, rows + (size_t)i * room, sums);
         colours(j, in, ycc, j->p->rgb + (size_t)y * (size_t)j->w * 3);
     }
     free(rows);
     free(sums);
-    return ok || fail(j->e, "%s: out of memory, wanted %zu bytes for rows", j->where, 8 * room);
+    return ok || bad(j, "out of memory, wanted %zu bytes for rows", 8 * room);
 }
 
-/* Every part must have come whole.  Of a progressive one the coefficients that libjpeg would guess when
- * they are missing, 0 to 9, must be known to the last bit. */
+/* Every part must have come whole.  Of a progressive one the coefficients that libjpeg would
+ * guess when they are missing, 0 to 9, must be known to the last bit. */
 static bool complete(const Jpeg *j)
 {
-    if (!j->parts) return fail(j->e, "%s: found no frame header before the end", j->where);
+    if (!j->parts) return bad(j, "found no frame header before the end");
     for (int i = 0; i < j->parts; i++) {
         const Part *c = &j->part[i];
-        if (!c->scanned) return fail(j->e, "%s: component %d, found no scan of it", j->where, c->id);
+        if (!c->scanned) return bad(j, "component %d, found no scan of it", c->id);
         for (int k = 0; j->progressive && k < 10; k++)
             if (c->state[k] != 0)
-                return fail(j->e, "%s: component %d, the scans end before coefficient %d is complete", j->where,
-                            c->id, k);
+                return bad(j, "component %d, the scans end before coefficient %d is complete",
+                           c->id, k);
     }
     return true;
 }

@@ -21,8 +21,8 @@
 /* Output channels of the widest panel: buffers that hold one are this wide. */
 enum { NR_MAX = 32, MR_MAX = 8 };
 
-/* Channels a chunk: a sum starts anew at zero after so many.  Constants of the result, not of the machine. */
-enum { CHUNK = 512, WINO_CHUNK = 64 };
+/* Channels (or keys) a chunk: a sum starts anew at zero after so many.  Constants of the result, not of the machine. */
+enum { CHUNK = 512, KEY_CHUNK = 256, WINO_CHUNK = 64 };
 
 /* What one instruction set can do.  Panels are [k][nr], nr output channels side by side. */
 typedef struct {
@@ -42,8 +42,9 @@ typedef struct {
                    const float *r, size_t ldr, float *y, size_t ldy);
     void (*gated)(const float *c, const float *gate, size_t ldc, int rows, int outs,
                   const float *bias, const float *gate_bias, float *y, size_t ldy);
-    /* Winograd F(4x4,3x3): 36 pixels of a tile -> v; [9][n][nr] weights -> u; 36 sums -> h x w pixels. */
-    void (*wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane);
+    /* Winograd F(4x4,3x3): 36 pixels of a tile -> v, each WINO_CHUNK channels `chunk` apart;
+     * [9][n][nr] weights -> u; 36 sums -> h x w pixels. */
+    void (*wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane, size_t chunk);
     void (*wino_weights)(const float *g, size_t g_plane, size_t n, float *u, size_t plane);
     void (*wino_out)(const float *m, size_t plane, int outs, const float *bias, const float *r,
                      size_t r_row, size_t r_pixel, float *y, size_t y_row, size_t y_pixel, int h, int w);
@@ -168,9 +169,9 @@ ALWAYS void KER(store_some)(float *p, V v, size_t n)
 
 /* ---- functions ---------------------------------------------------------------------------------- */
 
-/* e^x, 1 ulp: x = n ln 2 + r, e^r by a polynomial fitted on |r| <= ln 2 / 2, n into the exponent.
- * Below -87.3 exactly 0, above 88 infinity: what the polynomial made there is thrown away. */
-ALWAYS V KER(exp)(V x)
+/* e^x up to x = 88, 1 ulp: x = n ln 2 + r, e^r by a polynomial fitted on |r| <= ln 2 / 2, n into the
+ * exponent.  Below -87.3 exactly 0: what the polynomial made there is thrown away. */
+ALWAYS V KER(exp_to_88)(V x)
 {
     const V magic = vdup(12582912.0f);                                     /* 1.5 * 2^23: rounds to whole */
     V shifted = vfma(x, vdup(1.44269504f), magic), n = shifted - magic;
@@ -182,9 +183,10 @@ ALWAYS V KER(exp)(V x)
     p = vfma(p, r, vdup(0.1666666567325592f));
     p = vfma(p, r, vdup(0.5f));
     p = vfma(p, r * r, r) + vdup(1.0f);
-    U e = (vbits(p) + (vbits(shifted) << 23)) & vgreater(x, vdup(-87.3f));
-    return vselect(vgreater(x, vdup(88.0f)), vdup(INFINITY), vvalue(e));
+    return vvalue((vbits(p) + (vbits(shifted) << 23)) & vgreater(x, vdup(-87.3f)));
 }
+
+ALWAYS V KER(exp)(V x) { return vselect(vgreater(x, vdup(88.0f)), vdup(INFINITY), KER(exp_to_88)(x)); }
 
 /* erf(x): x + x P(x^2) up to 1, beyond 1 - exp(-Q(|x|)) with Q fitted to -ln erfc; from 4 on 1. */
 ALWAYS V KER(erf)(V x)
@@ -372,16 +374,24 @@ static void KER(unpack)(const float *panel, size_t count, int rows, const float 
     }
 }
 
-static void KER(finish)(const float *c, size_t ldc, int rows, int outs, const float *bias, Act act,
-                        const float *r, size_t ldr, float *y, size_t ldy)
+ALWAYS void KER(finish_as)(const float *c, size_t ldc, int rows, int outs, const float *bias, const Act act,
+                           const float *r, size_t ldr, float *y, size_t ldy)
 {
     for (int i = 0; i < rows; i++, c += ldc, y += ldy, r = r ? r + ldr : r)
         for (int o = 0; o < outs; o += VL) {
-            int n = outs - o;
+            size_t n = (size_t)(outs - o);
             V x = KER(apply)(vld(c + o) + vld(bias + o), act);
-            if (r) x = vld_upto(r + o, (size_t)n) + x;
-            vst_upto(y + o, x, (size_t)n);
+            if (r) x = vld_upto(r + o, n) + x;
+            vst_upto(y + o, x, n);
         }
+}
+
+static void KER(finish)(const float *c, size_t ldc, int rows, int outs, const float *bias, Act act,
+                        const float *r, size_t ldr, float *y, size_t ldy)
+{
+    if (act != IDENTITY) KER(finish_as)(c, ldc, rows, outs, bias, act, r, ldr, y, ldy);
+    else if (r) KER(finish_as)(c, ldc, rows, outs, bias, IDENTITY, r, ldr, y, ldy);
+    else KER(finish_as)(c, ldc, rows, outs, bias, IDENTITY, NULL, 0, y, ldy);
 }
 
 static void KER(gated)(const float *c, const float *gate, size_t ldc, int rows, int outs,
@@ -420,14 +430,15 @@ ALWAYS void KER(wino_b)(V *d, const int s)
     d[4 * s] = even_p - odd_p;
 }
 
-static void KER(wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane)
+static void KER(wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane, size_t chunk)
 {
     for (size_t c = 0; c < channels; c += VL) {
+        float *to = v + c / WINO_CHUNK * chunk + c % WINO_CHUNK;
         V d[36];
         UNROLL for (int i = 0; i < 36; i++) d[i] = vld(pixel[i] + c);
         UNROLL for (int i = 0; i < 6; i++) KER(wino_b)(d + i, 6);
         UNROLL for (int i = 0; i < 6; i++) KER(wino_b)(d + 6 * i, 1);
-        UNROLL for (int i = 0; i < 36; i++) vst(v + (size_t)i * plane + c, d[i]);
+        UNROLL for (int i = 0; i < 36; i++) vst(to + (size_t)i * plane, d[i]);
     }
 }
 
@@ -498,8 +509,8 @@ static void KER(softmax)(float *s, size_t keys, float *inverse)
         for (size_t y = 1; y < keys; y++) top = vmax(vld(column + y * NR), top);
         for (size_t y = 0; y < keys;) {
             V sum = vdup(0.0f);
-            for (size_t end = zmin(y + CHUNK, keys); y < end; y++) {
-                V e = KER(exp)(vld(column + y * NR) - top);
+            for (size_t end = zmin(y + KEY_CHUNK, keys); y < end; y++) {
+                V e = KER(exp_to_88)(vld(column + y * NR) - top);
                 vst(column + y * NR, e);
                 sum = sum + e;
             }

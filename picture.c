@@ -2,7 +2,7 @@
 #include "picture.h"
 #include <stdlib.h>
 
-/* ---- pictures ----------------------------------------------------------------------------------- */
+/* ---- pictures -------------------------------------------------------------------------------- */
 
 enum { SIDE_LIMIT = 32768, PIXEL_LIMIT = 1 << 28, TEXT_COUNT_LIMIT = 1024 };
 #define FILE_LIMIT ((size_t)1 << 30)
@@ -10,7 +10,8 @@ enum { SIDE_LIMIT = 32768, PIXEL_LIMIT = 1 << 28, TEXT_COUNT_LIMIT = 1024 };
 bool picture_make(Picture *p, uint64_t w, uint64_t h, const char *where, Error *e)
 {
     if (w < 1 || h < 1 || w > SIDE_LIMIT || h > SIDE_LIMIT || w * h > PIXEL_LIMIT)
-        return fail(e, "%s: size, found %llu x %llu, wanted 1 to %d a side and at most %d pixels", where,
+        return fail(e, "%s: size, found %llu x %llu, wanted 1 to %d a side and at most %d pixels",
+                    where,
                     (unsigned long long)w, (unsigned long long)h, SIDE_LIMIT, PIXEL_LIMIT);
     size_t bytes = (size_t)(w * h) * 3;
     p->w = (int)w;
@@ -63,15 +64,16 @@ bool picture_read(Picture *p, const char *path, Error *e)
     return done;
 }
 
-/* ---- texts -------------------------------------------------------------------------------------- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 /* UTF-8 as RFC 3629 has it: shortest forms, no surrogates, up to U+10FFFF. */
 bool utf8_valid(const void *bytes, size_t n)
 {
     const uint8_t *s = bytes;
     for (size_t i = 0; i < n; ) {
-        int more = s[i] < 0x80 ? 0 : s[i] < 0xc2 ? -1 : s[i] < 0xe0 ? 1 : s[i] < 0xf0 ? 2 : s[i] < 0xf5 ? 3 : -1;
-        if (more < 0 || (size_t)more >= n - i) return false;
+        int more = s[i] < 0x80 ? 0 : s[i] < 0xe0 ? 1 : s[i] < 0xf0 ? 2 : 3;
+        bool leads = s[i] < 0x80 || (s[i] >= 0xc2 && s[i] < 0xf5);
+        if (!leads || (size_t)more >= n - i) return false;
         for (int k = 1; k <= more; k++)
             if ((s[i + k] & 0xc0) != 0x80) return false;
         if ((s[i] == 0xe0 && s[i + 1] < 0xa0) || (s[i] == 0xed && s[i + 1] > 0x9f) ||
@@ -101,7 +103,8 @@ static char *text_copy(const void *bytes, size_t n, bool latin1)
     return copy;
 }
 
-bool picture_text(Picture *p, const void *key, size_t key_size, const void *value, size_t size, bool latin1,
+bool picture_text(Picture *p, const void *key, size_t key_size, const void *value, size_t size,
+                  bool latin1,
                   const char *where, Error *e)
 {
     if (key_size > TEXT_LIMIT || size > TEXT_LIMIT || p->text_size + key_size + size > TEXT_LIMIT)
@@ -121,12 +124,23 @@ bool picture_text(Picture *p, const void *key, size_t key_size, const void *valu
     return true;
 }
 
-/* ---- PNM in ------------------------------------------------------------------------------------- */
+/* ---- PNM in ---------------------------------------------------------------------------------- */
 
 typedef struct {
     const uint8_t *at; size_t n, next;
     Picture *p; const char *where; Error *e;
 } Pnm;
+
+/* fail with the name of the file in front. */
+PRINTF(2, 3) static bool bad(const Pnm *f, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return fail(f->e, "%s: %s", f->where, text);
+}
 
 static bool is_space(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -164,7 +178,7 @@ static bool pnm_comment(Pnm *f)
     size_t n = f->next - from;
     if (n == 0) return true;
     char *line = malloc(n);
-    if (!line) return fail(f->e, "%s: out of memory, wanted %zu bytes for a comment", f->where, n);
+    if (!line) return bad(f, "out of memory, wanted %zu bytes for a comment", n);
     memcpy(line, f->at + from, n);
     size_t key = 1;
     while (key < n && !(line[key] == ':' && (key + 1 == n || line[key + 1] == ' '))) key++;
@@ -195,7 +209,8 @@ static bool pnm_number(Pnm *f, const char *what, uint32_t low, uint32_t high, ui
     uint64_t value = 0;
     while (f->next < f->n && f->at[f->next] >= '0' && f->at[f->next] <= '9' && value <= high)
         value = value * 10 + (f->at[f->next++] - '0');
-    bool whole = f->next > from && (f->next == f->n || is_space(f->at[f->next]) || f->at[f->next] == '#');
+    bool ends = f->next == f->n || is_space(f->at[f->next]) || f->at[f->next] == '#';
+    bool whole = f->next > from && ends;
     if (whole && value >= low && value <= high) {
         *out = (uint32_t)value;
         return true;
@@ -203,25 +218,25 @@ static bool pnm_number(Pnm *f, const char *what, uint32_t low, uint32_t high, ui
     size_t end = from;
     while (end < f->n && end - from < 20 && !is_space(f->at[end])) end++;
     if (end == from)
-        return fail(f->e, "%s: %s, found the end of the file, wanted %u to %u", f->where, what, low, high);
-    return fail(f->e, "%s: %s at byte %zu, found %.*s, wanted %u to %u", f->where, what, from,
-                (int)(end - from), (const char *)f->at + from, low, high);
+        return bad(f, "%s, found the end of the file, wanted %u to %u", what, low, high);
+    return bad(f, "%s at byte %zu, found %.*s, wanted %u to %u", what, from, (int)(end - from),
+               (const char *)f->at + from, low, high);
 }
 
-/* The one blank between header and raster; a comment may stand before it.  CR LF counts as one blank
- * unless the raster would then be short by the LF. */
+/* The one blank between header and raster; a comment may stand before it.  CR LF counts as one
+ * blank unless the raster would then be short by the LF. */
 static bool pnm_blank(Pnm *f, size_t raster)
 {
     if (f->next < f->n && f->at[f->next] == '#' && !pnm_comment(f)) return false;
     if (f->next == f->n || !is_space(f->at[f->next]))
-        return fail(f->e, "%s: header, wanted one blank before the pixels at byte %zu", f->where, f->next);
+        return bad(f, "header, wanted one blank before the pixels at byte %zu", f->next);
     bool two = f->n - f->next >= 2 && f->at[f->next] == '\r' && f->at[f->next + 1] == '\n';
     f->next += two && f->n - f->next - 2 >= raster ? 2 : 1;
     return true;
 }
 
-/* Samples of 0..most to 0..255 as Pillow does it: round(v / most * 255), halves to even.  Grey above 255,
- * which Pillow cuts off at white, goes by the same rule. */
+/* Samples of 0..most to 0..255 as Pillow does it: round(v / most * 255), halves to even.  Grey
+ * above 255, which Pillow cuts off at white, goes by the same rule. */
 static void scale_table(uint8_t *table, uint32_t most)
 {
     for (uint32_t v = 0; v < 65536; v++) {
@@ -235,10 +250,10 @@ static void scale_table(uint8_t *table, uint32_t most)
 static bool plain_bit(Pnm *f, uint32_t *bit)
 {
     if (!pnm_skip(f)) return false;
-    if (f->next == f->n) return fail(f->e, "%s: pixels, found the end of the file", f->where);
+    if (f->next == f->n) return bad(f, "pixels, found the end of the file");
     int c = f->at[f->next++];
     if (c != '0' && c != '1')
-        return fail(f->e, "%s: pixel at byte %zu, found %c, wanted 0 or 1", f->where, f->next - 1, c);
+        return bad(f, "pixel at byte %zu, found %c, wanted 0 or 1", f->next - 1, c);
     *bit = (uint32_t)(c - '0');
     return true;
 }
@@ -249,13 +264,13 @@ static bool pnm_pixels(Pnm *f, int kind, uint32_t most, const uint8_t *scale)
     const uint8_t *in = f->at + f->next;
     int channels = kind % 3 == 0 ? 3 : 1, w = f->p->w, h = f->p->h;
     uint8_t *out = f->p->rgb;
-    for (int y = 0; y < h; y++)
+    for (int y = 0; y < h; y++) {
         for (int x = 0; x < w; x++, out += 3)
             for (int c = 0; c < channels; c++) {
                 uint32_t v = 0;
                 if (kind == 1 && !plain_bit(f, &v)) return false;
                 if ((kind == 2 || kind == 3) && !pnm_number(f, "sample", 0, most, &v)) return false;
-                if (kind == 4) v = in[(size_t)y * (((size_t)w + 7) / 8) + (size_t)x / 8] >> (7 - x % 8) & 1;
+                if (kind == 4) v = in[x / 8] >> (7 - x % 8) & 1;
                 if (kind >= 5) {
                     v = *in++;
                     if (most > 255) v = v << 8 | *in++;
@@ -263,6 +278,8 @@ static bool pnm_pixels(Pnm *f, int kind, uint32_t most, const uint8_t *scale)
                 out[c] = kind % 3 == 1 ? (v ? 0 : 255) : scale[v];
                 if (channels == 1) out[1] = out[2] = out[0];
             }
+        if (kind == 4) in += (w + 7) / 8;
+    }
     return true;
 }
 
@@ -272,11 +289,13 @@ static bool pnm_parse(Picture *p, const uint8_t *bytes, size_t n, const char *wh
     Pnm f = { bytes, n, 2, p, where, e };
     int kind = bytes[1] - '0';
     uint32_t w, h, most = 1;
-    if (kind == 7) return fail(e, "%s: picture, found PAM (P7), wanted PNG, JPEG or P1 to P6", where);
+    if (kind == 7) return fail(e, "%s: picture, found PAM (P7), wanted PNG, JPEG or P1 to P6",
+                               where);
     if (n > 2 && !is_space(bytes[2]) && bytes[2] != '#')
         return fail(e, "%s: picture, found P%d without a blank behind it", where, kind);
     p->format = formats[kind % 3];
-    if (!pnm_number(&f, "width", 1, SIDE_LIMIT, &w) || !pnm_number(&f, "height", 1, SIDE_LIMIT, &h) ||
+    if (!pnm_number(&f, "width", 1, SIDE_LIMIT, &w) ||
+        !pnm_number(&f, "height", 1, SIDE_LIMIT, &h) ||
         (kind % 3 != 1 && !pnm_number(&f, "maxval", 1, 65535, &most))) return false;
 
     /* A plain sample takes a byte at least. */
@@ -295,7 +314,7 @@ static bool pnm_parse(Picture *p, const uint8_t *bytes, size_t n, const char *wh
     return done;
 }
 
-/* ---- PPM out ------------------------------------------------------------------------------------ */
+/* ---- PPM out --------------------------------------------------------------------------------- */
 
 /* s so that it fits one comment line and pnm_comment finds it again; a key gives up its colons. */
 static char *escape(char *to, const char *s, bool key)
@@ -338,10 +357,11 @@ bool ppm_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *t
         if (!written) return false;
     }
     int n = snprintf(size, sizeof size, "%d %d\n255\n", w, h);
-    return output_write(o, size, (size_t)n, e) && output_write(o, rgb, (size_t)w * (size_t)h * 3, e);
+    return output_write(o, size, (size_t)n, e) && output_write(o, rgb, (size_t)w * (size_t)h * 3,
+                                                               e);
 }
 
-/* ---- resize: Pillow, src/libImaging/Resample.c --------------------------------------------------- */
+/* ---- resize: Pillow, src/libImaging/Resample.c ----------------------------------------------- */
 
 static double bilinear(double x)
 {
@@ -382,14 +402,16 @@ static void taps_free(Taps *t)
     free(t->count);
 }
 
-static void taps_fill(Taps *t, double *real, int in, int out, Filter filter, double stretch, double reach)
+static void taps_fill(Taps *t, double *real, int in, int out, Filter filter, double stretch,
+                      double reach)
 {
     double scale = (double)in / out, turn = 1 / stretch;
     for (int i = 0; i < out; i++) {
         double center = (i + 0.5) * scale, sum = 0;
         int first = imax((int)(center - reach + 0.5), 0);
         int count = imin((int)(center + reach + 0.5), in) - first;
-        for (int k = 0; k < count; k++) sum += real[k] = filters[filter].at((k + first - center + 0.5) * turn);
+        for (int k = 0; k < count; k++)
+            sum += real[k] = filters[filter].at((k + first - center + 0.5) * turn);
         for (int k = 0; k < count; k++) {
             double w = sum != 0 ? real[k] / sum : real[k];
             t->weight[(size_t)i * (size_t)t->most + (size_t)k] =
@@ -402,7 +424,7 @@ static void taps_fill(Taps *t, double *real, int in, int out, Filter filter, dou
 
 static bool taps_make(Taps *t, int in, int out, Filter filter)
 {
-    double scale = (double)in / out, stretch = scale < 1 ? 1 : scale, reach = filters[filter].reach * stretch;
+    double stretch = imax(in, out) / (double)out, reach = filters[filter].reach * stretch;
     int up = (int)reach;
     t->most = (up + (reach > up)) * 2 + 1;
     t->weight = malloc((size_t)out * (size_t)t->most * sizeof *t->weight);
@@ -439,7 +461,8 @@ static void resize_row(uint8_t *out, const uint8_t *in, int w, const Taps *t)
 }
 
 /* Output row y of n bytes from the rows of in; sums [n]. */
-static void resize_column(uint8_t *out, const uint8_t *in, size_t n, int y, const Taps *t, int32_t *sums)
+static void resize_column(uint8_t *out, const uint8_t *in, size_t n, int y, const Taps *t,
+                          int32_t *sums)
 {
     for (size_t i = 0; i < n; i++) sums[i] = 1 << (WEIGHT_BITS - 1);
     for (int k = 0; k < t->count[y]; k++) {
@@ -477,11 +500,17 @@ static bool resize_pass(Picture *p, int to, Filter filter, bool along, Error *e)
     return true;
 }
 
+/* Rows first, but columns where the height loses more than twice what the width does: Pillow 13.
+ * Older ones always take rows first; a pass rounds, so the order shows. */
 bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e)
 {
+    bool columns_first = h < p->h && (int64_t)p->h - h > 2 * ((int64_t)p->w - w);
+    int64_t between = columns_first ? (int64_t)p->w * h : (int64_t)w * p->h;
     if (w < 1 || h < 1 || w > SIDE_LIMIT || h > SIDE_LIMIT || (int64_t)w * h > PIXEL_LIMIT ||
-        (int64_t)w * p->h > PIXEL_LIMIT)
-        return fail(e, "resize: size, found %d x %d to %d x %d, wanted 1 to %d a side and at most %d pixels",
-                    p->w, p->h, w, h, SIDE_LIMIT, PIXEL_LIMIT);
-    return (w == p->w || resize_pass(p, w, filter, true, e)) && (h == p->h || resize_pass(p, h, filter, false, e));
+        between > PIXEL_LIMIT)
+        return fail(e, "resize: size, found %d x %d to %d x %d, wanted 1 to %d a side and at most "
+                    "%d pixels", p->w, p->h, w, h, SIDE_LIMIT, PIXEL_LIMIT);
+    if (columns_first && !resize_pass(p, h, filter, false, e)) return false;
+    if (w != p->w && !resize_pass(p, w, filter, true, e)) return false;
+    return h == p->h || resize_pass(p, h, filter, false, e);
 }

@@ -34,7 +34,8 @@ void picture_free(Picture *p);
 bool png_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);
 bool jpeg_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);
 
-/* Pillow's Image.resize with antialias: separable, coefficients in fixed point, horizontal pass first. */
+/* Pillow 13's Image.resize with antialias: separable, coefficients in fixed point, a pass along the rows
+ * first, unless the height shrinks by more than twice what the width does. */
 typedef enum { BICUBIC, LANCZOS, BILINEAR } Filter;
 bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e);
 

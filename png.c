@@ -1,5 +1,5 @@
-/* png.c - PNG in and out, with the deflate of both directions.  PNG: W3C REC-PNG third edition; zlib and
- * deflate: RFC 1950 and 1951. */
+/* png.c - PNG in and out, with the deflate of both directions.  PNG: W3C REC-PNG third edition;
+ * zlib and deflate: RFC 1950 and 1951. */
 #include "picture.h"
 #include <stdlib.h>
 
@@ -14,8 +14,9 @@ static uint32_t be32(const uint8_t *p)
 static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t n)
 {
     static const uint32_t half[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c };
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158,
+        0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4,
+        0xa00ae278, 0xbdbdf21c };
     crc = ~crc;
     for (size_t i = 0; i < n; i++) {
         crc ^= p[i];
@@ -39,28 +40,30 @@ static uint32_t adler32(const uint8_t *p, size_t n)
     return b << 16 | a;
 }
 
-/* ---- deflate: tables of both directions --------------------------------------------------------- */
+/* ---- deflate: tables of both directions ------------------------------------------------------ */
 
 enum { LITERALS = 288, DISTANCES = 30, WINDOW = 32768, LONGEST = 258 };
 
-static const uint16_t length_base[29] = { 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43,
-                                          51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258 };
-static const uint8_t length_bits[29] = { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,
-                                         4, 4, 4, 4, 5, 5, 5, 5, 0 };
+static const uint16_t length_base[29] = {
+    3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131,
+    163, 195, 227, 258 };
+static const uint8_t length_bits[29] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0 };
 static const uint16_t distance_base[DISTANCES] = {
-    1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073,
-    4097, 6145, 8193, 12289, 16385, 24577 };
-static const uint8_t distance_bits[DISTANCES] = { 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8,
-                                                  9, 9, 10, 10, 11, 11, 12, 12, 13, 13 };
-static const uint8_t meta_order[19] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
+    1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049,
+    3073, 4097, 6145, 8193, 12289, 16385, 24577 };
+static const uint8_t distance_bits[DISTANCES] = {
+    0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13 };
+static const uint8_t meta_order[19] = {
+    16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
 
-/* ---- inflate ------------------------------------------------------------------------------------ */
+/* ---- inflate --------------------------------------------------------------------------------- */
 
 /* A Huffman code: by its first QUICK bits where it is that short, else canonically. */
 enum { QUICK = 10 };
 typedef struct {
     uint16_t quick[1 << QUICK];                            /* symbol << 4 | length, 0: longer */
-    uint16_t count[16], symbol[LITERALS];                  /* codes of each length; symbols in code order */
+    uint16_t count[16], symbol[LITERALS];          /* codes of each length; symbols in code order */
 } Code;
 
 typedef struct {
@@ -98,8 +101,8 @@ static uint32_t take(Inflate *z, int n)
     return value;
 }
 
-/* From the length of each symbol's code.  A code must be complete, save a lone one of one bit, and none at
- * all where may_lack is set. */
+/* From the length of each symbol's code.  A code must be complete, save a lone one of one bit,
+ * and none at all where may_lack is set. */
 static const char *code_make(Code *c, const uint8_t *length, int n, bool may_lack)
 {
     uint16_t at[16] = {0};
@@ -115,7 +118,8 @@ static const char *code_make(Code *c, const uint8_t *length, int n, bool may_lac
         left = left * 2 - c->count[k];
         if (left < 0) return "an oversubscribed Huffman code";
     }
-    if (left > 0 && !(may_lack && symbols <= 1 && symbols == c->count[1])) return "an incomplete Huffman code";
+    bool lone = symbols <= 1 && symbols == c->count[1];
+    if (left > 0 && !(may_lack && lone)) return "an incomplete Huffman code";
     for (int i = 0; i < n; i++) {
         int k = length[i];
         if (k == 0) continue;
@@ -146,7 +150,8 @@ static int decode(Inflate *z, const Code *c)
         index += c->count[k];
         first = (first + c->count[k]) << 1;
     }
-    if (!z->wrong) z->wrong = z->held < 15 ? "the data ends early" : "a code that stands for nothing";
+    if (!z->wrong)
+        z->wrong = z->held < 15 ? "the data ends early" : "a code that stands for nothing";
     return 0;
 }
 
@@ -172,7 +177,8 @@ static const char *fixed_codes(Inflate *z)
 static const char *dynamic_codes(Inflate *z)
 {
     uint8_t length[LITERALS + 32] = {0};
-    int literals = (int)take(z, 5) + 257, distances = (int)take(z, 5) + 1, metas = (int)take(z, 4) + 4;
+    int literals = (int)take(z, 5) + 257, distances = (int)take(z, 5) + 1;
+    int metas = (int)take(z, 4) + 4;
     if (literals > 286 || distances > DISTANCES) return "too many lengths of codes";
     for (int i = 0; i < metas; i++) length[meta_order[i]] = (uint8_t)take(z, 3);
     const char *wrong = code_make(&z->literal, length, 19, false);
@@ -250,7 +256,7 @@ static const char *inflate(const uint8_t *in, size_t n, uint8_t *out, size_t roo
     return wrong;
 }
 
-/* ---- PNG in ------------------------------------------------------------------------------------- */
+/* ---- PNG in ---------------------------------------------------------------------------------- */
 
 enum { GREY = 0, COLOUR = 2, PALETTE = 3, GREY_ALPHA = 4, COLOUR_ALPHA = 6 };
 
@@ -261,13 +267,24 @@ typedef struct {
     uint8_t palette[256][4]; int colours;                  /* RGBA */
     bool keyed; unsigned key[3];                           /* the transparent colour, as stored */
     uint8_t *data; size_t size;                            /* all IDAT together */
-    int past;                                              /* a palette index without a colour, or -1 */
+    int past;                                          /* a palette index without a colour, or -1 */
 } Png;
+
+/* fail with the name of the file in front. */
+PRINTF(2, 3) static bool bad(const Png *g, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return fail(g->e, "%s: %s", g->where, text);
+}
 
 static bool png_header(Png *g, const uint8_t *d, uint32_t n)
 {
     static const uint8_t channels[7] = { 1, 0, 3, 1, 2, 0, 4 };
-    if (n != 13) return fail(g->e, "%s: IHDR, found %u bytes, wanted 13", g->where, n);
+    if (n != 13) return bad(g, "IHDR, found %u bytes, wanted 13", n);
     g->w = be32(d);
     g->h = be32(d + 4);
     g->depth = d[8];
@@ -275,11 +292,11 @@ static bool png_header(Png *g, const uint8_t *d, uint32_t n)
     bool small = g->depth == 1 || g->depth == 2 || g->depth == 4, wide = g->depth == 16;
     if (!(g->depth == 8 || (small && (g->type == GREY || g->type == PALETTE)) ||
           (wide && g->type != PALETTE)) || g->type > 6 || !channels[g->type])
-        return fail(g->e, "%s: IHDR, found colour type %d at %d bits, which PNG does not have",
-                    g->where, g->type, g->depth);
+        return bad(g, "IHDR, found colour type %d at %d bits, which PNG does not have", g->type,
+                   g->depth);
     if (d[10] || d[11] || d[12] > 1)
-        return fail(g->e, "%s: IHDR, found compression %d, filter %d, interlace %d, wanted 0, 0, 0 or 1",
-                    g->where, d[10], d[11], d[12]);
+        return bad(g, "IHDR, found compression %d, filter %d, interlace %d, wanted 0, 0, 0 or 1",
+                   d[10], d[11], d[12]);
     g->channels = channels[g->type];
     g->interlaced = d[12];
     return true;
@@ -287,9 +304,9 @@ static bool png_header(Png *g, const uint8_t *d, uint32_t n)
 
 static bool png_palette(Png *g, const uint8_t *d, uint32_t n)
 {
-    if (g->colours) return fail(g->e, "%s: PLTE, found a second one", g->where);
+    if (g->colours) return bad(g, "PLTE, found a second one");
     if (n == 0 || n % 3 || n > 768)
-        return fail(g->e, "%s: PLTE, found %u bytes, wanted 3 to 768 by threes", g->where, n);
+        return bad(g, "PLTE, found %u bytes, wanted 3 to 768 by threes", n);
     g->colours = (int)n / 3;
     for (int i = 0; i < g->colours; i++) {
         memcpy(g->palette[i], d + 3 * i, 3);
@@ -302,11 +319,11 @@ static bool png_transparency(Png *g, const uint8_t *d, uint32_t n)
 {
     if (g->type == PALETTE) {
         if (!g->colours || n > (uint32_t)g->colours)
-            return fail(g->e, "%s: tRNS, found %u entries after %d colours", g->where, n, g->colours);
+            return bad(g, "tRNS, found %u entries after %d colours", n, g->colours);
         for (uint32_t i = 0; i < n; i++) g->palette[i][3] = d[i];
     } else if (g->type == GREY || g->type == COLOUR) {
         if (n != 2u * (uint32_t)g->channels)
-            return fail(g->e, "%s: tRNS, found %u bytes, wanted %d", g->where, n, 2 * g->channels);
+            return bad(g, "tRNS, found %u bytes, wanted %d", n, 2 * g->channels);
         g->keyed = true;
         for (int c = 0; c < g->channels; c++)
             g->key[c] = (d[2 * c] << 8 | d[2 * c + 1]) & ((1u << g->depth) - 1);
@@ -336,11 +353,11 @@ static bool png_text(Png *g, const uint8_t *d, size_t n, char kind)
     uint8_t *plain = NULL;
     if (packed) {
         plain = malloc(TEXT_LIMIT);
-        if (!plain) return fail(g->e, "%s: out of memory, wanted %d bytes for a text", g->where, TEXT_LIMIT);
+        if (!plain) return bad(g, "out of memory, wanted %d bytes for a text", TEXT_LIMIT);
         const char *wrong = inflate(value, size, plain, TEXT_LIMIT, &size);
         if (wrong) {
             free(plain);
-            return fail(g->e, "%s: %cTXt, found %s (after %zu bytes)", g->where, kind, wrong, size);
+            return bad(g, "%cTXt, found %s (after %zu bytes)", kind, wrong, size);
         }
         value = plain;
     }
@@ -353,9 +370,9 @@ static bool png_text(Png *g, const uint8_t *d, size_t n, char kind)
 static bool png_data(Png *g, const uint8_t *d, size_t n, size_t rest)
 {
     if (g->type == PALETTE && !g->colours)
-        return fail(g->e, "%s: IDAT, found before the palette that it needs", g->where);
+        return bad(g, "IDAT, found before the palette that it needs");
     if (!g->data) g->data = malloc(rest);
-    if (!g->data) return fail(g->e, "%s: out of memory, wanted %zu bytes for the data", g->where, rest);
+    if (!g->data) return bad(g, "out of memory, wanted %zu bytes for the data", rest);
     memcpy(g->data + g->size, d, n);
     g->size += n;
     return true;
@@ -367,25 +384,26 @@ static bool png_chunks(Png *g, const uint8_t *b, size_t n)
     char last[5] = "";
     for (size_t at = 8; ; ) {
         if (n - at < 12)
-            return fail(g->e, "%s: found the end of the file at byte %zu, wanted a chunk up to IEND", g->where, n);
+            return bad(g, "found the end of the file at byte %zu, wanted a chunk up to IEND", n);
         uint32_t size = be32(b + at);
         const uint8_t *d = b + at + 8;
         char name[5] = { (char)d[-4], (char)d[-3], (char)d[-2], (char)d[-1], 0 };
         for (int i = 0; i < 4; i++)
             if ((name[i] | 32) < 'a' || (name[i] | 32) > 'z')
-                return fail(g->e, "%s: chunk at byte %zu, its name is not four letters", g->where, at);
+                return bad(g, "chunk at byte %zu, its name is not four letters", at);
         if (size > n - at - 12)
-            return fail(g->e, "%s: chunk %s at byte %zu, found %zu bytes, wanted %u", g->where, name, at,
-                        n - at - 12, size);
+            return bad(g, "chunk %s at byte %zu, found %zu bytes, wanted %u", name, at,
+                       n - at - 12, size);
         uint32_t found = be32(d + size), sum = crc32(0, d - 4, (size_t)size + 4);
         if (found != sum)
-            return fail(g->e, "%s: chunk %s at byte %zu, found CRC %08x, wanted %08x", g->where, name, at,
-                        found, sum);
+            return bad(g, "chunk %s at byte %zu, found CRC %08x, wanted %08x", name, at, found,
+                       sum);
         bool first = at == 8, data = !strcmp(name, "IDAT"), ok = true;
         if (first != !strcmp(name, "IHDR"))
-            return fail(g->e, "%s: chunk %s at byte %zu, wanted IHDR first and once", g->where, name, at);
-        if (g->data && ((data && strcmp(last, "IDAT")) || !strcmp(name, "PLTE") || !strcmp(name, "tRNS")))
-            return fail(g->e, "%s: chunk %s at byte %zu, found after the data", g->where, name, at);
+            return bad(g, "chunk %s at byte %zu, wanted IHDR first and once", name, at);
+        bool early = !strcmp(name, "PLTE") || !strcmp(name, "tRNS");
+        if (g->data && (early || (data && strcmp(last, "IDAT"))))
+            return bad(g, "chunk %s at byte %zu, found after the data", name, at);
         if (!strcmp(name, "IEND")) break;
         if (first) ok = png_header(g, d, size);
         else if (data) ok = png_data(g, d, size, n - at);
@@ -394,13 +412,13 @@ static bool png_chunks(Png *g, const uint8_t *b, size_t n)
         else if (!strcmp(name, "tEXt") || !strcmp(name, "zTXt") || !strcmp(name, "iTXt"))
             ok = png_text(g, d, size, name[0]);
         else if (!(name[0] & 32))
-            return fail(g->e, "%s: chunk %s at byte %zu, which must not be passed over, is not known",
-                        g->where, name, at);
+            return bad(g, "chunk %s at byte %zu, which must not be passed over, is not known",
+                       name, at);
         if (!ok) return false;
         memcpy(last, name, sizeof last);
         at += (size_t)size + 12;
     }
-    return g->data || fail(g->e, "%s: found no IDAT", g->where);
+    return g->data || bad(g, "found no IDAT");
 }
 
 /* Sample i of a row, as stored. */
@@ -418,18 +436,19 @@ static unsigned eight(const Png *g, unsigned v)
     return g->depth == 16 ? v >> 8 : v * (255 / ((1u << g->depth) - 1));
 }
 
-/* Pillow's alpha_composite of v over opaque white: its integers give the exact quotient, rounded. */
+/* Pillow's alpha_composite of v over white: its integers give the exact quotient, rounded. */
 static uint8_t over_white(unsigned v, unsigned alpha)
 {
     return (uint8_t)((v * alpha + 255 * (255 - alpha) + 127) / 255);
 }
 
-/* Pixel x of an unfiltered row, on white.  A key counts where all stored bits agree (PNG 11.3.1.1); Pillow
- * compares 16-bit keys by one byte and scales 2- and 4-bit grey first. */
+/* Pixel x of an unfiltered row, on white.  A key counts where all stored bits agree (PNG
+ * 11.3.1.1); Pillow compares 16-bit keys by one byte and scales 2- and 4-bit grey first. */
 static void pixel(Png *g, const uint8_t *row, size_t x, uint8_t out[3])
 {
     unsigned v[4] = {0}, alpha = 255;
-    for (int c = 0; c < g->channels; c++) v[c] = sample(g, row, x * (size_t)g->channels + (size_t)c);
+    for (int c = 0; c < g->channels; c++)
+        v[c] = sample(g, row, x * (size_t)g->channels + (size_t)c);
     if (g->type == PALETTE) {
         if (v[0] >= (unsigned)g->colours) {
             g->past = (int)v[0];
@@ -440,7 +459,8 @@ static void pixel(Png *g, const uint8_t *row, size_t x, uint8_t out[3])
         return;
     }
     bool grey = g->type == GREY || g->type == GREY_ALPHA;
-    if (g->keyed && v[0] == g->key[0] && (grey || (v[1] == g->key[1] && v[2] == g->key[2]))) alpha = 0;
+    bool key = g->keyed && v[0] == g->key[0];
+    if (key && (grey || (v[1] == g->key[1] && v[2] == g->key[2]))) alpha = 0;
     if (g->type == GREY_ALPHA) alpha = eight(g, v[1]);
     if (g->type == COLOUR_ALPHA) alpha = eight(g, v[3]);
     for (int c = 0; c < 3; c++) out[c] = over_white(eight(g, v[grey ? 0 : c]), alpha);
@@ -495,7 +515,7 @@ static bool pass_read(Png *g, Pass a, uint8_t *raw)
     uint8_t *above = NULL;
     for (size_t y = a.y; n && y < g->h; y += a.down) {
         int type = *raw++;
-        if (type > 4) return fail(g->e, "%s: row %zu, found filter %d, wanted 0 to 4", g->where, y, type);
+        if (type > 4) return bad(g, "row %zu, found filter %d, wanted 0 to 4", y, type);
         unfilter(type, raw, above, n, step);
         for (size_t x = a.x, i = 0; x < g->w; x += a.across, i++)
             pixel(g, raw, i, g->p->rgb + (y * g->w + x) * 3);
@@ -503,8 +523,8 @@ static bool pass_read(Png *g, Pass a, uint8_t *raw)
         raw += n;
     }
     if (g->past >= 0)
-        return fail(g->e, "%s: pixel, found colour %d, wanted one of the palette's %d", g->where, g->past,
-                    g->colours);
+        return bad(g, "pixel, found colour %d, wanted one of the palette's %d", g->past,
+                   g->colours);
     return true;
 }
 
@@ -514,21 +534,21 @@ static bool png_pixels(Png *g)
     const Pass *pass = g->interlaced ? adam7 : &whole;
     size_t size[7] = {0}, total = 0, used;
     if (!picture_make(g->p, g->w, g->h, g->where, g->e)) return false;
-    for (int i = 0; i < passes; i++) {                     /* at most 2^28 * 8 + rows: fits 64 bits */
+    for (int i = 0; i < passes; i++) {                   /* at most 2^28 * 8 + rows: fits 64 bits */
         size_t n = pass_row(g, pass[i]);
         bool fits = n == 0 || (size_mul(n + 1, pass_rows(g, pass[i]), &size[i]) &&
                                size_add(total, size[i], &total));
-        if (!fits) return fail(g->e, "%s: size, %u x %u is too large for this machine", g->where, g->w, g->h);
+        if (!fits) return bad(g, "size, %u x %u is too large for this machine", g->w, g->h);
     }
     if (total / 1032 > g->size)                            /* deflate's best */
-        return fail(g->e, "%s: IDAT, found %zu bytes, which cannot hold the %zu of %u x %u pixels", g->where,
-                    g->size, total, g->w, g->h);
+        return bad(g, "IDAT, found %zu bytes, which cannot hold the %zu of %u x %u pixels",
+                   g->size, total, g->w, g->h);
     uint8_t *raw = malloc(total);
-    if (!raw) return fail(g->e, "%s: out of memory, wanted %zu bytes for the data", g->where, total);
+    if (!raw) return bad(g, "out of memory, wanted %zu bytes for the data", total);
     const char *wrong = inflate(g->data, g->size, raw, total, &used);
     bool ok = true;
-    if (wrong) ok = fail(g->e, "%s: IDAT, found %s (after %zu of %zu bytes)", g->where, wrong, used, total);
-    else if (used < total) ok = fail(g->e, "%s: IDAT, found %zu bytes, wanted %zu", g->where, used, total);
+    if (wrong) ok = bad(g, "IDAT, found %s (after %zu of %zu bytes)", wrong, used, total);
+    else if (used < total) ok = bad(g, "IDAT, found %zu bytes, wanted %zu", used, total);
     uint8_t *from = raw;
     for (int i = 0; i < passes && ok; from += size[i++]) ok = pass_read(g, pass[i], from);
     free(raw);
@@ -552,7 +572,7 @@ bool png_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Er
     return ok;
 }
 
-/* ---- deflate ------------------------------------------------------------------------------------ */
+/* ---- deflate --------------------------------------------------------------------------------- */
 
 /* Blocks of dynamic codes over LZ77 with hash chains; each block leaves as an IDAT of its own.
  * BLOCK symbols of at most 48 bits and the codes' lengths fit ROOM. */
@@ -561,30 +581,38 @@ enum { BLOCK = 1 << 15, ROOM = BLOCK * 6 + 1024, CHAIN = 48, SHORTEST = 4, HASHE
 typedef struct {
     Output *o; Error *e;
     const uint8_t *in; size_t n;                           /* the whole input */
-    uint32_t head[HASHES], before[WINDOW];                 /* position + 1 of the last, of the one before */
-    uint16_t symbol[BLOCK], back[BLOCK]; int count;        /* a literal, or 256 + length and a distance */
+    uint32_t head[HASHES], before[WINDOW];         /* position + 1 of the last, of the one before */
+    uint16_t symbol[BLOCK], back[BLOCK]; int count;  /* a literal, or 256 + length and a distance */
     uint32_t literals[LITERALS], distances[DISTANCES];     /* how often */
     uint8_t out[ROOM]; size_t used;
     uint64_t bits; int held;
 } Deflate;
 
+static void put32(uint8_t *p, uint32_t v)
+{
+    for (int k = 0; k < 4; k++) p[k] = (uint8_t)(v >> (24 - 8 * k));
+}
+
 static bool put_chunk(Output *o, const char *name, const uint8_t *d, size_t n, Error *e)
 {
-    uint8_t head[8] = { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n };
+    uint8_t head[8];
     memcpy(head + 4, name, 4);
-    uint32_t sum = crc32(crc32(0, head + 4, 4), d, n);
-    uint8_t tail[4] = { (uint8_t)(sum >> 24), (uint8_t)(sum >> 16), (uint8_t)(sum >> 8), (uint8_t)sum };
+    uint8_t tail[4];
+    put32(head, (uint32_t)n);
+    put32(tail, crc32(crc32(0, head + 4, 4), d, n));
     return output_write(o, head, 8, e) && output_write(o, d, n, e) && output_write(o, tail, 4, e);
 }
 
 static void put(Deflate *z, uint32_t value, int n)
 {
     z->bits |= (uint64_t)value << z->held;
-    for (z->held += n; z->held >= 8; z->held -= 8, z->bits >>= 8) z->out[z->used++] = (uint8_t)z->bits;
+    for (z->held += n; z->held >= 8; z->held -= 8, z->bits >>= 8)
+        z->out[z->used++] = (uint8_t)z->bits;
 }
 
-/* Huffman: join the two lightest until one is left; where a code grows longer than limit, flatten the
- * weights and begin again.  At least two symbols get a code, so that every code is complete. */
+/* Huffman: join the two lightest until one is left; where a code grows longer than limit,
+ * flatten the weights and begin again.  At least two symbols get a code, so that every code is
+ * complete. */
 static void code_lengths(uint32_t *weight, int n, int limit, uint8_t *length)
 {
     uint32_t node[2 * LITERALS];
@@ -629,7 +657,7 @@ static void codes_of(const uint8_t *length, int n, uint16_t *code)
         }
 }
 
-/* Lengths as runs: symbols 0..15, 16 repeats the last, 17 and 18 zeros; extra holds what follows each. */
+/* Lengths as runs: symbols 0..15, 16 repeats the last, 17 and 18 are zeros; extra: what follows. */
 static int runs_of(const uint8_t *length, int n, uint8_t *symbol, uint8_t *extra)
 {
     int runs = 0;
@@ -793,10 +821,11 @@ static bool deflate(Deflate *z)
     return ok && put_block(z, true);
 }
 
-/* ---- PNG out ------------------------------------------------------------------------------------ */
+/* ---- PNG out --------------------------------------------------------------------------------- */
 
-/* row filtered into out [1 + n] with the filter whose bytes, as signed, have the least sum of sizes. */
-static void filter_row(uint8_t *out, const uint8_t *row, const uint8_t *above, size_t n, uint8_t *trial)
+/* row into out [1 + n], by the filter whose bytes, as signed, have the least sum of sizes. */
+static void filter_row(uint8_t *out, const uint8_t *row, const uint8_t *above, size_t n,
+                       uint8_t *trial)
 {
     uint64_t least = UINT64_MAX;
     for (int type = 0; type < 5; type++) {
@@ -838,7 +867,7 @@ static bool put_pixels(Output *o, int w, int h, const uint8_t *rgb, Error *e)
     return ok;
 }
 
-/* The UTF-8 s as Latin-1 into out; its length, or SIZE_MAX where a character is not printable there. */
+/* The UTF-8 s as Latin-1 into out: its length, or SIZE_MAX where a character has no place there. */
 static size_t latin1_of(const char *s, uint8_t *out)
 {
     size_t n = 0;
@@ -858,7 +887,8 @@ static bool put_text(Output *o, const char *key, const char *value, Error *e)
 {
     size_t size = strlen(value), key_room = strlen(key) + 1;
     uint8_t *d = malloc(key_room + size + 5);
-    if (!d) return fail(e, "PNG: out of memory, wanted %zu bytes for the text %s", key_room + size, key);
+    if (!d) return fail(e, "PNG: out of memory, wanted %zu bytes for the text %s", key_room + size,
+                        key);
     size_t n = latin1_of(key, d);
     bool ok = n >= 1 && n <= 79 && !memchr(d, '\n', n) && d[0] != ' ' && d[n - 1] != ' ';
     if (!ok) fail(e, "PNG: key of a text, found '%s', wanted 1 to 79 characters of Latin-1", key);
@@ -868,7 +898,7 @@ static bool put_text(Output *o, const char *key, const char *value, Error *e)
         size_t plain = latin1_of(value, d + n);
         if (plain == SIZE_MAX && utf8_valid(value, size)) {
             name = "iTXt";
-            memset(d + n, 0, 4);                           /* not packed; no language, no other key */
+            memset(d + n, 0, 4);                         /* not packed; no language, no other key */
             n += 4;
         }
         if (plain == SIZE_MAX) memcpy(d + n, value, size);
@@ -880,8 +910,9 @@ static bool put_text(Output *o, const char *key, const char *value, Error *e)
 
 bool png_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *texts, Error *e)
 {
-    uint8_t head[13] = { (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w,
-                         (uint8_t)(h >> 24), (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h, 8, COLOUR };
+    uint8_t head[13] = { [8] = 8, [9] = COLOUR };
+    put32(head, (uint32_t)w);
+    put32(head + 4, (uint32_t)h);
     if (!output_write(o, signature, 8, e) || !put_chunk(o, "IHDR", head, 13, e)) return false;
     for (; texts && texts[0]; texts += 2)
         if (!put_text(o, texts[0], texts[1], e)) return false;

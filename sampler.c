@@ -234,7 +234,7 @@ static Schedule resolved(const Schedule *s, const Method *m)
 static float torch_linspace(float low, float high, int n, int i)
 {
     float step = (high - low) / (float)(n - 1);
-    return i < n / 2 ? low + step * (float)i : high - step * (float)(n - i - 1);
+    return i < n / 2 ? fmaf(step, (float)i, low) : fmaf(-step, (float)(n - i - 1), high);
 }
 
 static float beta(const Schedule *s, int i)
@@ -322,9 +322,10 @@ static void pndm_timesteps(SamplerPlan *p, const Schedule *s, int n)
     float *t = p->timesteps;
     for (int i = 0; !s->skip_prk_steps && i < 3; i++) {
         float from = (float)spaced(s, BY_TIMESTEP, n, i), to = (float)spaced(s, BY_TIMESTEP, n, i + 1);
-        t[k++] = from;
-        t[k++] = t[k++] = to + (float)half;
-        t[k++] = to;
+        t[k] = from;
+        t[k + 1] = t[k + 2] = to + (float)half;
+        t[k + 3] = to;
+        k += 4;
     }
     for (int i = s->skip_prk_steps ? 0 : 3; i < n; i++) {
         t[k++] = (float)spaced(s, BY_TIMESTEP, n, i);
@@ -442,8 +443,12 @@ static bool possible(const Schedule *s, const SamplerOptions *o, const SamplerPl
     if ((m->step == ddpm || m->step == dpm) && s->variance_type >= FIXED_LARGE_LOG)
         return fail(e, "%s: variance_type: found another of the file, wanted fixed_small, fixed_small_log "
                     "or fixed_large", m->name);
-    if (m->step == unipc && !s->lower_order_final && s->final_sigmas_type == ZERO && s->solver_order > 1)
-        return fail(e, "%s: lower_order_final: found false, wanted true where the last sigma is 0", m->name);
+    bool to_zero = m->step == unipc && s->final_sigmas_type == ZERO;
+    if (to_zero && !s->lower_order_final && s->solver_order > 1)
+        return fail(e, "%s: lower_order_final: found false, wanted true where the last sigma is 0",
+                    m->name);
+    if (to_zero && s->solver_type == BH1)
+        return fail(e, "%s: solver_type: found bh1, wanted bh2 where the last sigma is 0", m->name);
     return true;
 }
 
@@ -906,11 +911,12 @@ static void unipc_update(Run *r, int i, int order, const float *from, const floa
     for (int j = 1; j < order; j++) ratio[j - 1] = (log_level(r, i - j).lambda - now.lambda) / h;
     ratio[order - 1] = 1;
 
-    double A[3][3], b[3], power[3] = { 1, 1, 1 }, phi_k = phi / -h - 1, factorial = 1;
+    double A[3][3], b[3];
+    float power[3] = { 1, 1, 1 }, phi_k = phi / -h - 1, factorial = 1;
     for (int k = 0; k < order; k++) {
         for (int j = 0; j < order; j++) { A[k][j] = power[j]; power[j] *= ratio[j]; }
         b[k] = phi_k * factorial / B;
-        factorial *= k + 2;
+        factorial *= (float)(k + 2);
         phi_k = phi_k / -h - 1 / factorial;
     }
     if (unknown > 1) solve(unknown, A, b, w);                    /* one alone is taken as 1/2 */
@@ -923,14 +929,17 @@ static void unipc_update(Run *r, int i, int order, const float *from, const floa
     }
 }
 
+static int unipc_order(const Run *r, int i)
+{
+    int order = imin(r->s.solver_order, i - r->p.first + 1);
+    return r->s.lower_order_final ? imin(order, r->p.end - i) : order;
+}
+
 /* UniPCMultistepScheduler.  Each prediction first corrects the step that led to it. */
 static void unipc(Run *r, int i)
 {
-    int done = i - r->p.first, most = r->s.solver_order;
-    int order = imin(most, done), next = imin(most, done + 1);   /* of the last step, of this one */
-    if (r->s.lower_order_final) next = imin(next, r->p.end - i);
-    if (done > 0) unipc_update(r, i - 1, order, r->start, r->x0);
+    if (i > r->p.first) unipc_update(r, i - 1, unipc_order(r, i - 1), r->start, r->x0);
     remember(r, r->x0);
     memcpy(r->start, r->x, r->n * sizeof *r->x);
-    unipc_update(r, i, next, r->start, NULL);
+    unipc_update(r, i, unipc_order(r, i), r->start, NULL);
 }

@@ -474,9 +474,15 @@ static bool by_winograd(const Product *p)
 enum { WINO_TILES = 128, WINO_BYTES = 12 << 20, LINE = 16 };             /* caches, not results */
 
 /* The scratch of one convolution: V holds a block of transformed tiles for all threads; each thread has the
- * weights of a panel and chunk as they come (G), transformed (U), and the sums (M).  The 36 planes of each
- * lie one cache line further apart than their size, else they would share one cache set. */
-typedef struct { int across, down; size_t tiles, block, v_plane, g_plane, u_plane, m_plane; float *v, *own; } Wino;
+ * weights of a panel and chunk as they come (G), transformed (U), and the sums (M).  V is [36][chunk][tile][k],
+ * so that a product reads it in one stream.  The 36 planes of each lie one cache line further apart than their
+ * size, else they would share one cache set. */
+typedef struct {
+    int across, down;                                  /* tiles of a picture */
+    size_t tiles, block;                               /* of the batch; at a time */
+    size_t v_chunk, v_plane, g_plane, u_plane, m_plane;
+    float *v, *own;
+} Wino;
 
 /* Tile t: its item, and the top left of its 4x4 outputs. */
 static void wino_place(const Wino *n, size_t t, size_t *b, int *y, int *x)
@@ -502,7 +508,7 @@ static void wino_input(const Product *p, const Wino *n, size_t t, float *v)
             : x.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
                       + (size_t)nearest(ix, x.w, w)) * (size_t)x.c;
     }
-    machine.k->wino_in(pixel, (size_t)x.c, v, n->v_plane);
+    machine.k->wino_in(pixel, (size_t)x.c, v, n->v_plane, n->v_chunk);
 }
 
 /* All tiles first .. first + count of the block in V, one panel of outputs. */
@@ -514,14 +520,15 @@ static void wino_panel(const Product *p, const Wino *n, size_t first, size_t cou
     const int outs = imin(k->nr, p->y.c - out);
     float *g = own, *u = g + 9 * n->g_plane, *sum = u + 36 * n->u_plane;
     const float *row[WINO_TILES];
-    for (size_t t = 0; t < count; t++) row[t] = n->v + t * c;
+    for (size_t t = 0; t < count; t++) row[t] = n->v + t * WINO_CHUNK;
     for (size_t from = 0; from < c; from += WINO_CHUNK) {
         const size_t depth = zmin(WINO_CHUNK, c - from);
         k->pack(p->w.type, w, c * 9, outs, from * 9, depth * 9, 9, g, n->g_plane);
         k->wino_weights(g, n->g_plane, depth, u, n->u_plane);
         for (size_t i = 0; i < 36; i++)
             for (size_t t = 0; t < count; t += (size_t)k->mr)
-                k->tile((int)zmin((size_t)k->mr, count - t), depth, row + t, i * n->v_plane + from, 1,
+                k->tile((int)zmin((size_t)k->mr, count - t), depth, row + t,
+                        i * n->v_plane + from / WINO_CHUNK * n->v_chunk, 1,
                         u + i * n->u_plane, sum + i * n->m_plane + t * nr, nr, from > 0);
     }
     for (size_t t = 0; t < count; t++) {
@@ -547,7 +554,8 @@ static void winograd(Arena *m, Product p)
     n.block = zmax(16, zmin(WINO_TILES, WINO_BYTES / (36 * c * sizeof(float))));
     const size_t blocks = (n.tiles + n.block - 1) / n.block;
     n.block = (n.tiles + blocks - 1) / blocks;
-    n.v_plane = n.block * c + LINE;
+    n.v_chunk = n.block * WINO_CHUNK;
+    n.v_plane = (c + WINO_CHUNK - 1) / WINO_CHUNK * n.v_chunk + LINE;
     n.g_plane = WINO_CHUNK * nr + LINE;
     n.u_plane = WINO_CHUNK * nr + LINE;
     n.m_plane = n.block * nr + LINE;
@@ -564,7 +572,7 @@ static void winograd(Arena *m, Product p)
         #pragma omp parallel num_threads(machine.threads)
         {
             #pragma omp for schedule(static)
-            for (size_t t = 0; t < count; t++) wino_input(&p, &n, first + t, n.v + t * c);
+            for (size_t t = 0; t < count; t++) wino_input(&p, &n, first + t, n.v + t * WINO_CHUNK);
             #pragma omp for schedule(dynamic, 1)
             for (int j = 0; j < panels; j++)
                 wino_panel(&p, &n, first, count, j * k->nr, n.own + (size_t)THREAD * scratch);
@@ -607,54 +615,70 @@ void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at)
 
 /* ---- attention: queries in the lanes ----------------------------------------------------------------------- */
 
-typedef struct { Tensor q, k, v, y; int heads, d; bool causal; size_t keys; } Attention;
+/* k and v are laid out anew head by head, to be read in streams: k [B,head][key][d], v [B,head][d][key]. */
+typedef struct { Tensor q, y; const float *k, *v; int heads, d; bool causal; size_t keys; } Attention;
+
+static void gather_head(const Attention *a, Tensor from, size_t head, bool turned, float *to)
+{
+    const size_t d = (size_t)a->d, c = (size_t)from.c, b = head / (size_t)a->heads;
+    const float *row = from.at + b * a->keys * c + head % (size_t)a->heads * d;
+    if (turned)                                            /* 16 keys at a time stay in cache */
+        for (size_t y = 0; y < a->keys; y += 16)
+            for (size_t x = 0; x < d; x++)
+                for (size_t i = y; i < zmin(y + 16, a->keys); i++) to[x * a->keys + i] = row[i * c + x];
+    else
+        for (size_t y = 0; y < a->keys; y++) memcpy(to + y * d, row + y * c, d * sizeof *to);
+}
 
 /* nr queries of one head.  S'[key][query] = K Q', softmax down the lanes, O'[d][query] = V' S': both
  * products are the micro-kernel, first with keys as rows, then with the head's channels as rows. */
-static void attention_task(const Attention *a, size_t b, int head, size_t first, float *panel, float *s, float *o)
+static void attention_task(const Attention *a, size_t head, size_t first, float *panel, float *s, float *o)
 {
     const Kernels *k = machine.k;
-    const size_t c = (size_t)a->q.c, nr = (size_t)k->nr, d = (size_t)a->d, from = (size_t)head * d;
+    const size_t c = (size_t)a->q.c, nr = (size_t)k->nr, mr = (size_t)k->mr, d = (size_t)a->d;
     const size_t n = positions(a->q), count = zmin(nr, n - first);
     const size_t keys = a->causal ? zmin(a->keys, first + nr) : a->keys;
-    const float *key = a->k.at + b * a->keys * c + from, *value = a->v.at + b * a->keys * c + from;
-    const float *row[MR_MAX];
+    const size_t at = (head / (size_t)a->heads * n + first) * c + head % (size_t)a->heads * d;
+    const float *key = a->k + head * a->keys * d, *value = a->v + head * a->keys * d, *row[MR_MAX];
     float inverse[NR_MAX];
-    k->pack(F32, a->q.at + (b * n + first) * c + from, c, (int)count, 0, d, 1, panel, 0);
+    k->pack(F32, a->q.at + at, c, (int)count, 0, d, 1, panel, 0);
     k->scale(panel, d * nr, 1.0f / sqrtf((float)a->d));
-    for (size_t y = 0; y < keys; y += (size_t)k->mr) {
-        int rows = (int)zmin((size_t)k->mr, keys - y);
-        for (int i = 0; i < rows; i++) row[i] = key + (y + (size_t)i) * c;
-        k->tile(rows, d, row, 0, 1, panel, s + y * nr, nr, false);
+    for (size_t y = 0; y < keys; y += mr) {
+        for (size_t i = 0; i < mr; i++) row[i] = key + (y + i) * d;
+        k->tile((int)zmin(mr, keys - y), d, row, 0, 1, panel, s + y * nr, nr, false);
     }
     if (a->causal)                                         /* query i of the block sees keys to first + i */
         for (size_t y = first + 1; y < keys; y++)
             for (size_t i = 0; i < nr && first + i < y; i++) s[y * nr + i] = -INFINITY;
     k->softmax(s, keys, inverse);
-    for (size_t y = 0; y < keys; y += CHUNK)
-        for (size_t x = 0; x < d; x += (size_t)k->mr) {
-            int rows = (int)zmin((size_t)k->mr, d - x);
-            for (int i = 0; i < rows; i++) row[i] = value + x + (size_t)i;
-            k->tile(rows, zmin(CHUNK, keys - y), row, y * c, c, s + y * nr, o + x * nr, nr, y > 0);
+    for (size_t y = 0; y < keys; y += KEY_CHUNK)
+        for (size_t x = 0; x < d; x += mr) {
+            for (size_t i = 0; i < mr; i++) row[i] = value + (x + i) * a->keys;
+            k->tile((int)zmin(mr, d - x), zmin(KEY_CHUNK, keys - y), row, y, 1, s + y * nr, o + x * nr, nr, y > 0);
         }
-    k->unpack(o, d, (int)count, inverse, a->y.at + (b * n + first) * c + from, c);
+    k->unpack(o, d, (int)count, inverse, a->y.at + at, c);
 }
 
 Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
 {
     Tensor y = tensor(m, q.b, q.h, q.w, q.c);
-    const size_t top = m->used, nr = (size_t)chosen()->nr;
-    Attention a = { q, k, v, y, heads, q.c / heads, causal, positions(k) };
+    const size_t top = m->used, nr = (size_t)chosen()->nr, all = (size_t)q.b * (size_t)heads;
+    float *keys = take_floats(m, tensor_count(k)), *values = take_floats(m, tensor_count(v));
+    Attention a = { q, y, keys, values, heads, q.c / heads, causal, positions(k) };
     const size_t d = (size_t)a.d, scratch = (2 * d + a.keys) * nr, blocks = (positions(q) + nr - 1) / nr;
     float *memory = take_floats(m, scratch * (size_t)machine.threads);
     m->macs += 2.0 * (double)rows_of(q) * (double)a.keys * q.c;
     m->used = top;
     if (!m->base) return y;
-    #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
-    for (size_t t = 0; t < (size_t)q.b * (size_t)heads * blocks; t++) {
+    #pragma omp parallel num_threads(machine.threads)
+    {
         float *mine = memory + (size_t)THREAD * scratch;
-        const size_t block = t % blocks, head = t / blocks % (size_t)heads, b = t / blocks / (size_t)heads;
-        attention_task(&a, b, (int)head, block * nr, mine, mine + 2 * d * nr, mine + d * nr);
+        #pragma omp for schedule(static)
+        for (size_t t = 0; t < 2 * all; t++)
+            gather_head(&a, t < all ? k : v, t % all, t >= all, (t < all ? keys : values) + t % all * a.keys * d);
+        #pragma omp for schedule(dynamic, 1)
+        for (size_t t = 0; t < all * blocks; t++)
+            attention_task(&a, t / blocks, t % blocks * nr, mine, mine + 2 * d * nr, mine + d * nr);
     }
     return y;
 }

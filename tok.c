@@ -6,9 +6,9 @@
  *     words       cut by the model's pattern
  *     merge       the bytes of each word, lowest rank first, leftmost first (Sennrich et al., 2016)
  *
- * Source of the rules: transformers 5 (CLIPTokenizer, RobertaTokenizer) and tokenizers 0.23, measured
- * where their text leaves a choice.  A class of transformers 5 takes the vocabulary, the merges and the
- * added tokens from tokenizer.json, and nothing else: its normalizer is the class's own. */
+ * Source of the rules: transformers 5 (CLIPTokenizer, RobertaTokenizer) and tokenizers 0.23, and
+ * measurements where their text leaves a choice.  These classes take the vocabulary, the merges and
+ * the added tokens from tokenizer.json and nothing else: normalizer and pattern are their own. */
 #include "tok.h"
 #include "unicode.h"
 
@@ -17,23 +17,23 @@
 
 enum {
     IDS_MOST = 1 << 21,                    /* so that a hostile id cannot ask for memory */
-    TEXT_MOST = 1 << 28,                   /* bytes; NFC can triple them, and ids are counted in int */
+    TEXT_MOST = 1 << 28,                   /* bytes; NFC can triple them, and int counts ids */
 };
 static const size_t FILE_MOST = (size_t)1 << 28;
 
 typedef struct { char *at; size_t n, room; } Bytes;
 typedef struct { uint32_t *at; size_t n, room; } Points;
 
-typedef struct { const char *at; int length; } Piece;      /* at is NULL where no token has the id */
+typedef struct { const char *at; int length; } Piece;      /* at is NULL if no token has the id */
 typedef struct { int a, b, rank, result; } Merge;          /* a is -1 in an empty slot */
 
 /* A token that is found in the text as a string, before any word is cut. */
 typedef struct {
     int id, turn;                          /* of two with one id the later turn counts */
     bool special, normalized, lstrip, rstrip;
-    bool plain, given;                     /* of added_tokens.json; named by a file, no mere default */
+    bool plain, given;                     /* from added_tokens.json; named by a file, no default */
     char *text; size_t length;             /* as its file spells it */
-    char *match; size_t match_length;      /* what is looked for: normalised if the text is, by then */
+    char *match; size_t match_length;      /* what is looked for, in the text as it is by then */
 } Added;
 typedef struct { Added *at; size_t n, room; } AddedList;
 
@@ -44,13 +44,13 @@ struct Tok {
     struct { Piece *at; size_t n, room; } piece;           /* by id */
     int *slot; size_t slots, used;         /* piece by its text: open addressing, a power of two */
     Merge *merge; size_t merges, merge_slots;
-    int byte[2][256];                      /* id of a byte; [1] at the end of a CLIP word; -1 if none */
+    int byte[2][256];                      /* ids or -1; [1] for the last byte of a CLIP word */
     AddedList added;                       /* by id */
-    struct { const Added **at; size_t n; bool first[256]; } sought[2];     /* as it came; normalised */
+    struct { const Added **at; size_t n; bool first[256]; } sought[2];     /* in text; normalised */
     int start, end, padding, unknown, max_length;
 };
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------- */
 
 /* Let the list whose pointer lies in *field hold need elements of each bytes. */
 static bool reserve(void *field, size_t *room, size_t need, size_t each, Error *e)
@@ -84,7 +84,7 @@ static char *duplicate(const char *at, size_t n, Error *e)
     return new;
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------ */
+/* ---- UTF-8 ---------------------------------------------------------------------------------- */
 
 /* The code point at s of n > 0 bytes, and how many bytes it takes.  A byte that begins no shortest
  * form of a scalar value is U+FFFD and takes one; no valid form of U+FFFD does. */
@@ -137,7 +137,7 @@ static bool repair(Bytes *out, const char *s, size_t n, Error *e)
     return true;
 }
 
-/* ---- Unicode ---------------------------------------------------------------------------------- */
+/* ---- Unicode -------------------------------------------------------------------------------- */
 
 /* The last row of a table that begins at or below c, or NULL. */
 static const uint32_t *row_of(const void *table, size_t rows, size_t width, uint32_t c)
@@ -241,7 +241,7 @@ static uint32_t composed(uint32_t a, uint32_t b)
     return 0;
 }
 
-/* Unicode's algorithm: decompose, order the marks, compose with the last starter what is not blocked. */
+/* Unicode's algorithm: decompose, order the marks, compose what nothing blocks with its starter. */
 static bool nfc(Points *in, Points *out, Points *spare, Error *e)
 {
     out->n = 0;
@@ -258,7 +258,8 @@ static bool nfc(Points *in, Points *out, Points *spare, Error *e)
     size_t kept = 0, starter = SIZE_MAX;
     for (size_t i = 0; i < out->n; i++) {
         uint32_t c = at[i], whole = 0;
-        bool blocked = starter == SIZE_MAX || (kept > starter + 1 && CLASS(at[kept - 1]) >= CLASS(c));
+        bool blocked = starter == SIZE_MAX ||
+                       (kept > starter + 1 && CLASS(at[kept - 1]) >= CLASS(c));
         if (!blocked && (whole = composed(at[starter], POINT(c)))) {
             at[starter] = whole;
             continue;
@@ -306,9 +307,10 @@ static void scratch_free(Scratch *w)
     free(w->spare.at);
 }
 
-/* ---- vocabulary ------------------------------------------------------------------------------- */
+/* ---- vocabulary ----------------------------------------------------------------------------- */
 
-/* Bytes stand in a vocabulary as printable characters (GPT-2): itself if it is one, else U+0100 on. */
+/* A byte stands in a vocabulary as a printable character: its own if there is one, else U+0100 on
+ * (GPT-2). */
 static uint32_t byte_char(int byte)
 {
     if ((byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad)) return (uint32_t)byte;
@@ -338,7 +340,7 @@ static int piece_find(const Tok *t, const char *a, size_t na, const char *b, siz
         int id = t->slot[i & (t->slots - 1)];
         if (id < 0) return -1;
         const Piece *p = &t->piece.at[id];
-        if ((size_t)p->length == na + nb && !memcmp(p->at, a, na) && (!nb || !memcmp(p->at + na, b, nb)))
+        if ((size_t)p->length == na + nb && !memcmp(p->at, a, na) && !memcmp(p->at + na, b, nb))
             return id;
     }
 }
@@ -418,7 +420,7 @@ static bool merge_add(Tok *t, const char *a, size_t na, const char *b, size_t nb
     int result = piece_find(t, a, na, b, nb);
     if (left < 0 || right < 0 || result < 0) {
         char first[SHOWN], second[SHOWN];
-        return fail(e, "%s: %s %zu: merges '%s' and '%s', but the vocabulary lacks %s; wanted all three",
+        return fail(e, "%s: %s %zu: '%s' + '%s', the vocabulary lacks %s, wanted all three",
                     where, unit, number, name_shown(a, na, first), name_shown(b, nb, second),
                     left < 0 ? "the first" : right < 0 ? "the second" : "what they make");
     }
@@ -427,7 +429,7 @@ static bool merge_add(Tok *t, const char *a, size_t na, const char *b, size_t nb
     return true;
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 /* What a folder has; a document that is absent is NULL. */
 typedef struct {
@@ -454,16 +456,18 @@ static bool folder_read(Folder *f, const char *folder, Error *e)
     if (f->tokenizer) return true;         /* it wins over the older pair of files */
     if (!document(&f->vocab, &f->vocab_at, folder, "vocab.json", e)) return false;
     if (!f->vocab)
-        return fail(e, "%s: no tokenizer, wanted tokenizer.json, or vocab.json and merges.txt", folder);
+        return fail(e, "%s: no tokenizer, wanted tokenizer.json, or vocab.json and merges.txt",
+                    folder);
     if (!(f->merges_at = path_join(folder, "merges.txt")))
         return fail(e, "%s: out of memory for a path", folder);
-    if (!file_exists(f->merges_at)) return fail(e, "%s: missing, wanted beside vocab.json", f->merges_at);
-    return true;
+    return file_exists(f->merges_at) ||
+           fail(e, "%s: missing, wanted beside vocab.json", f->merges_at);
 }
 
 static void folder_free(Folder *f)
 {
-    char *paths[] = { f->config_at, f->map_at, f->added_at, f->vocab_at, f->merges_at, f->tokenizer_at };
+    char *paths[] = { f->config_at, f->map_at, f->added_at, f->vocab_at, f->merges_at,
+                      f->tokenizer_at };
     Json *documents[] = { f->config, f->map, f->added, f->vocab, f->tokenizer };
     for (size_t i = 0; i < countof(paths); i++) free(paths[i]);
     for (size_t i = 0; i < countof(documents); i++) json_free(documents[i]);
@@ -483,7 +487,7 @@ static bool id_read(const char *text, size_t n, int *out)
 
 static bool vocabulary_read(Tok *t, const Json *vocab, const char *where, Error *e)
 {
-    char name[SHOWN], other[SHOWN];
+    char name[SHOWN], first[SHOWN];
     if (!vocab || vocab->type != JSON_OBJECT || !vocab->count)
         return fail(e, "%s: no vocabulary, wanted an object of tokens with their ids", where);
     size_t all = 0;
@@ -494,12 +498,12 @@ static bool vocabulary_read(Tok *t, const Json *vocab, const char *where, Error 
     for (const Json *v = vocab->first; v; v = v->next) {
         int id;
         if (v->type != JSON_NUMBER || !id_read(v->text, v->length, &id))
-            return fail(e, "%s: token '%s' has the id %s, wanted a whole number from 0 to %d", where,
-                        name_shown(v->key, v->key_length, name),
+            return fail(e, "%s: token '%s' has the id %.40s, wanted a whole number from 0 to %d",
+                        where, name_shown(v->key, v->key_length, name),
                         v->type == JSON_NUMBER ? v->text : "that is no number", IDS_MOST - 1);
         if ((size_t)id < t->piece.n && t->piece.at[id].at)
-            return fail(e, "%s: tokens '%s' and '%s' have the same id %d, wanted one token an id", where,
-                        name_shown(t->piece.at[id].at, (size_t)t->piece.at[id].length, other),
+            return fail(e, "%s: tokens '%s' and '%s' have the same id %d, wanted one token an id",
+                        where, name_shown(tok_piece(t, id), strlen(tok_piece(t, id)), first),
                         name_shown(v->key, v->key_length, name), id);
         memcpy(at, v->key, v->key_length);
         at[v->key_length] = 0;
@@ -525,20 +529,19 @@ static bool merges_read(Tok *t, const char *path, Error *e)
 {
     File f;
     if (!file_map(&f, path, FILE_MOST, e)) return false;
-    const char *at = (const char *)f.at, *end = at + f.size;
+    const char *at = f.size ? (const char *)f.at : "", *end = at + f.size;
     bool good = true;
-    for (size_t line = 1; good && f.size && at < end; line++) {
+    for (size_t line = 1; good && at < end; line++) {
         const char *stop = memchr(at, '\n', (size_t)(end - at)), *b;
         size_t n = (size_t)((stop ? stop : end) - at), na, nb;
         const char *next = at + n + (stop != NULL);
         if (n && at[n - 1] == '\r') n--;
         char found[SHOWN];
-        if (n < 8 || memcmp(at, "#version", 8)) {
-            good = pair_read(at, n, &na, &b, &nb);
-            if (!good) fail(e, "%s: line %zu: found '%s', wanted two tokens with one space between", path,
-                            line, name_shown(at, n, found));
-            else good = merge_add(t, at, na, b, nb, path, "line", line, e);
-        }
+        if (n < 8 || memcmp(at, "#version", 8))
+            good = pair_read(at, n, &na, &b, &nb)
+                 ? merge_add(t, at, na, b, nb, path, "line", line, e)
+                 : fail(e, "%s: line %zu: found '%s', wanted two tokens with one space between",
+                        path, line, name_shown(at, n, found));
         at = next;
     }
     file_unmap(&f);
@@ -548,20 +551,19 @@ static bool merges_read(Tok *t, const char *path, Error *e)
 /* The merges of tokenizer.json: ["a", "b"] since tokenizers 0.20, "a b" before. */
 static bool merges_of(Tok *t, const Json *merges, const char *where, Error *e)
 {
-    if (!merges || merges->type != JSON_ARRAY) return fail(e, "%s: no merges, wanted model.merges", where);
+    if (!merges || merges->type != JSON_ARRAY)
+        return fail(e, "%s: no model.merges, wanted a list of them", where);
     size_t number = 1;
     for (const Json *m = merges->first; m; m = m->next, number++) {
         const Json *a = m->first, *b = a ? a->next : NULL;
         size_t na = 0, nb = 0;
         const char *first = m->text, *second = NULL;
-        bool good = m->type == JSON_STRING && pair_read(m->text, m->length, &na, &second, &nb);
-        if (m->type == JSON_ARRAY && m->count == 2 && a->type == JSON_STRING && b->type == JSON_STRING) {
+        bool two = b && m->count == 2 && a->type == JSON_STRING && b->type == JSON_STRING;
+        if (m->type == JSON_ARRAY && two)
             first = a->text, na = a->length, second = b->text, nb = b->length;
-            good = true;
-        }
-        if (!good)
-            return fail(e, "%s: merge %zu is neither \"a b\" nor [\"a\", \"b\"], wanted two tokens", where,
-                        number);
+        else if (m->type != JSON_STRING || !pair_read(m->text, m->length, &na, &second, &nb))
+            return fail(e, "%s: merge %zu is not two tokens, wanted \"a b\" or [\"a\", \"b\"]",
+                        where, number);
         if (!merge_add(t, first, na, second, nb, where, "merge", number, e)) return false;
     }
     return true;
@@ -572,12 +574,10 @@ static bool model_read(Tok *t, const Folder *f, Error *e)
 {
     if (f->tokenizer) {
         const Json *model = json_get(f->tokenizer, "model");
-        const Json *type = json_get(model, "type");
-        char name[SHOWN];
-        if (type && !json_is(type, "BPE"))
-            return fail(e, "%s: model.type is %s%s, wanted BPE", f->tokenizer_at,
-                        type->type == JSON_STRING ? "" : "no string",
-                        type->type == JSON_STRING ? name_shown(type->text, type->length, name) : "");
+        const char *type = "BPE";          /* older files do not say */
+        if (!json_string(model, "type", &type, f->tokenizer_at, e)) return false;
+        if (strcmp(type, "BPE"))
+            return fail(e, "%s: model.type is %.40s, wanted BPE", f->tokenizer_at, type);
         if (!vocabulary_read(t, json_get(model, "vocab"), f->tokenizer_at, e) ||
             !merges_of(t, json_get(model, "merges"), f->tokenizer_at, e)) return false;
     } else if (!vocabulary_read(t, f->vocab, f->vocab_at, e) || !merges_read(t, f->merges_at, e)) {
@@ -592,7 +592,7 @@ static bool model_read(Tok *t, const Folder *f, Error *e)
     return true;
 }
 
-/* Which class reads this folder: tokenizer_class, or if that names none, whether bytes end words. */
+/* Which class reads this folder: tokenizer_class, or else the vocabulary tells. */
 static bool front_end(Tok *t, const Folder *f, Error *e)
 {
     bool ends = false;
@@ -604,16 +604,14 @@ static bool front_end(Tok *t, const Folder *f, Error *e)
         return true;
     bool clip = !strcmp(name, "CLIPTokenizer") || !strcmp(name, "CLIPTokenizerFast");
     if (!clip && strcmp(name, "RobertaTokenizer") && strcmp(name, "RobertaTokenizerFast"))
-        return fail(e, "%s: tokenizer_class is %s, wanted CLIPTokenizer or RobertaTokenizer",
+        return fail(e, "%s: tokenizer_class is %.40s, wanted CLIPTokenizer or RobertaTokenizer",
                     f->config_at, name);
-    if (clip && !ends)
-        return fail(e, "%s: the vocabulary of another tokenizer: no byte with </w>, wanted CLIP's", model);
-    if (!clip && ends)
-        return fail(e, "%s: the vocabulary of another tokenizer: bytes with </w>, wanted RoBERTa's", model);
-    return true;
+    if (clip == ends) return true;
+    return fail(e, "%s: another tokenizer's vocabulary: %s with </w>, wanted that of %s", model,
+                ends ? "bytes" : "no byte", name);
 }
 
-/* ---- added tokens ----------------------------------------------------------------------------- */
+/* ---- added tokens --------------------------------------------------------------------------- */
 
 static void added_free(Added *a)
 {
@@ -621,24 +619,25 @@ static void added_free(Added *a)
     free(a->text);
 }
 
-/* A token as files write it, a string or an object; normalized is what holds where it is not said. */
+/* A token as files write it, a string or an object; special where the object does not say. */
 static bool added_read(Added *a, const Json *v, bool special, const char *where, Error *e)
 {
     *a = (Added){ .id = -1, .special = special };
     const Json *text = v->type == JSON_OBJECT ? json_get(v, "content") : v;
     if (!text || text->type != JSON_STRING)
-        return fail(e, "%s: an added token without text, wanted a string or an object with content", where);
+        return fail(e, "%s: an added token without text, wanted a string or an object with content",
+                    where);
     bool single = false;
-    if (v->type == JSON_OBJECT && !json_bool(v, "special", &a->special, where, e)) return false;
+    if (!json_bool(v, "special", &a->special, where, e)) return false;
     a->normalized = !a->special;
-    if (v->type == JSON_OBJECT &&
-        (!json_bool(v, "normalized", &a->normalized, where, e) ||
-         !json_bool(v, "lstrip", &a->lstrip, where, e) || !json_bool(v, "rstrip", &a->rstrip, where, e) ||
-         !json_bool(v, "single_word", &single, where, e))) return false;
+    if (!json_bool(v, "normalized", &a->normalized, where, e) ||
+        !json_bool(v, "lstrip", &a->lstrip, where, e) ||
+        !json_bool(v, "rstrip", &a->rstrip, where, e) ||
+        !json_bool(v, "single_word", &single, where, e)) return false;
     char name[SHOWN];
     if (single)
-        return fail(e, "%s: added token '%s' has single_word true, wanted false (not supported)", where,
-                    name_shown(text->text, text->length, name));
+        return fail(e, "%s: added token '%s' has single_word true, wanted false (not supported)",
+                    where, name_shown(text->text, text->length, name));
     a->length = text->length;
     return (a->text = duplicate(text->text, text->length, e)) != NULL;
 }
@@ -658,7 +657,8 @@ static bool added_put(AddedList *list, Added a, Error *e)
 static int by_id(const void *p, const void *q)
 {
     const Added *a = p, *b = q;
-    return a->id != b->id ? (a->id > b->id) - (a->id < b->id) : (a->turn > b->turn) - (a->turn < b->turn);
+    return a->id != b->id ? (a->id > b->id) - (a->id < b->id)
+                          : (a->turn > b->turn) - (a->turn < b->turn);
 }
 
 /* Sort by id; of those with one id keep the last turn. */
@@ -693,8 +693,7 @@ static bool added_identify(Tok *t, Added *a, const char *where, Error *e)
     return text && piece_add(t, next, text, (int)a->length, e);
 }
 
-/* The tokens with a stated id, in its order: added_tokens_decoder if the config has one (transformers
- * 4.34 on), else added_tokens.json and then tokenizer.json, which counts where both give an id. */
+/* Put a token with its stated id, n digits, into t->added. */
 static bool declare(Tok *t, const Json *token, bool number, const char *id, size_t n, bool plain,
                     const char *where, Error *e)
 {
@@ -702,12 +701,15 @@ static bool declare(Tok *t, const Json *token, bool number, const char *id, size
     char name[SHOWN];
     if (!added_read(&a, token, false, where, e)) return false;
     a.plain = plain;
-    if (!number || !id_read(id, n, &a.id))
-        fail(e, "%s: added token '%s' has the id %s, wanted a whole number from 0 to %d", where,
-             name_shown(a.text, a.length, name), id ? id : "that is no number", IDS_MOST - 1);
-    return added_put(&t->added, a, e) && !e->code;
+    bool good = number && id_read(id, n, &a.id);
+    if (!good)
+        fail(e, "%s: added token '%s' has the id %.40s, wanted a whole number from 0 to %d", where,
+             name_shown(a.text, a.length, name), id ? id : "that is missing", IDS_MOST - 1);
+    return added_put(&t->added, a, e) && good;
 }
 
+/* The tokens with a stated id: added_tokens_decoder if the config has one (transformers 4.34 on),
+ * else added_tokens.json and then tokenizer.json, which counts where both give an id. */
 static bool declared_read(Tok *t, const Folder *f, Error *e)
 {
     const Json *decoder = json_get(f->config, "added_tokens_decoder");
@@ -723,12 +725,14 @@ static bool declared_read(Tok *t, const Folder *f, Error *e)
     for (const Json *v = list ? list->first : NULL; v; v = v->next) {
         const Json *id = json_get(v, "id");
         bool number = id && id->type == JSON_NUMBER;
-        if (!declare(t, v, number, id ? id->text : NULL, id ? id->length : 0, false, where, e)) return false;
+        if (!declare(t, v, number, id ? id->text : NULL, id ? id->length : 0, false, where, e))
+            return false;
     }
     added_settle(&t->added);
     for (size_t i = 0; i < t->added.n; i++) {
-        if (!added_identify(t, &t->added.at[i], where, e)) return false;
-        t->added.at[i].turn = INT_MAX;     /* what is declared counts before what is only named */
+        Added *a = &t->added.at[i];
+        if (!added_identify(t, a, a->plain ? f->added_at : where, e)) return false;
+        a->turn = INT_MAX;                 /* what is declared counts before what is only named */
     }
     return true;
 }
@@ -765,15 +769,16 @@ static bool ends_with(const Json *v, const char *tail)
 static bool specials_read(Specials *s, const Json *object, bool of_map, const char *where, Error *e)
 {
     for (const Json *v = object ? object->first : NULL; v; v = v->next) {
-        bool several = !strcmp(v->key, "additional_special_tokens") || !strcmp(v->key, "extra_special_tokens");
-        bool one = v->type == JSON_STRING || (v->type == JSON_OBJECT && json_get(v, "content"));
+        bool several = !strcmp(v->key, "additional_special_tokens") ||
+                       !strcmp(v->key, "extra_special_tokens");
+        bool one = v->type == JSON_STRING || json_get(v, "content");
         if (!several && !(ends_with(v, "_token") && one)) continue;
-        for (const Json *token = several ? v->first : v; token; token = several ? token->next : NULL) {
-            Added a, *named = NULL;
-            if (!added_read(&a, token, of_map || token->type == JSON_STRING, where, e)) return false;
+        Added a, *named = NULL;
+        for (int i = 0; i < NAMED; i++)
+            if (!strcmp(v->key, named_keys[i])) named = &s->named[i];
+        for (const Json *w = several ? v->first : v; w; w = several ? w->next : NULL) {
+            if (!added_read(&a, w, of_map || w->type == JSON_STRING, where, e)) return false;
             a.special = a.given = true;
-            for (int i = 0; i < NAMED; i++)
-                if (!strcmp(v->key, named_keys[i])) named = &s->named[i];
             if (!named && !added_put(&s->extra, a, e)) return false;
             if (!named) continue;
             added_free(named);
@@ -789,8 +794,8 @@ static bool same(const Added *a, const Added *b)
            a->normalized == b->normalized && a->lstrip == b->lstrip && a->rstrip == b->rstrip;
 }
 
-/* Put the special tokens into t->added with their ids, and note the ones that a sequence needs.  One
- * that is only a default of the class and not in the vocabulary is no token. */
+/* Put the special tokens into t->added with their ids, and note the ones that a sequence needs.
+ * One that is only a default of the class and not in the vocabulary is no token. */
 static bool specials_place(Tok *t, Specials *s, const char *model, Error *e)
 {
     const int start = t->clip ? BOS : CLS, end = t->clip ? EOS : SEP;
@@ -825,33 +830,30 @@ static int by_match(const void *p, const void *q)
 {
     const Added *a = *(const Added *const *)p, *b = *(const Added *const *)q;
     int order = memcmp(a->match, b->match, zmin(a->match_length, b->match_length));
-    return order ? order : (a->match_length > b->match_length) - (a->match_length < b->match_length);
+    if (order) return order;
+    return (a->match_length > b->match_length) - (a->match_length < b->match_length);
 }
 
-/* Two sorted lists: what is looked for in the text as it came, and what in the normalised text. */
-static bool sought_build(Tok *t, Error *e)
+/* The sorted list of what is looked for in pass 0, text as it came, or pass 1, normalised text. */
+static bool sought_build(Tok *t, int pass, Scratch *scratch, Error *e)
 {
-    Scratch scratch = { 0 };
-    bool good = true;
-    for (int pass = 0; good && pass < 2; pass++) {
-        t->sought[pass].at = malloc(zmax(t->added.n, 1) * sizeof *t->sought[pass].at);
-        if (!t->sought[pass].at) good = fail(e, "tokenizer: out of memory for %zu tokens", t->added.n);
-        for (size_t i = 0; good && i < t->added.n; i++) {
-            Added *a = &t->added.at[i];
-            Bytes match = { 0 };
-            if (a->normalized != pass || (a->special && t->split_special)) continue;
-            good = t->clip && pass ? normalise(&scratch, &match, a->text, a->length, e)
-                                   : append(&match, a->text, a->length, e);
-            a->match = match.at;
-            a->match_length = match.n;
-            if (!good) break;
-            t->sought[pass].first[(uint8_t)match.at[0]] = true;
-            t->sought[pass].at[t->sought[pass].n++] = a;
-        }
-        if (good) qsort(t->sought[pass].at, t->sought[pass].n, sizeof *t->sought[pass].at, by_match);
+    const Added **list = malloc(zmax(t->added.n, 1) * sizeof *list);
+    if (!list) return fail(e, "tokenizer: out of memory for %zu tokens", t->added.n);
+    t->sought[pass].at = list;
+    for (size_t i = 0; i < t->added.n; i++) {
+        Added *a = &t->added.at[i];
+        if (a->normalized != pass || (a->special && t->split_special)) continue;
+        Bytes match = { 0 };
+        bool good = t->clip && pass ? normalise(scratch, &match, a->text, a->length, e)
+                                    : append(&match, a->text, a->length, e);
+        a->match = match.at;
+        a->match_length = match.n;
+        if (!good) return false;
+        t->sought[pass].first[(uint8_t)match.at[0]] = true;
+        list[t->sought[pass].n++] = a;
     }
-    scratch_free(&scratch);
-    return good;
+    qsort(list, t->sought[pass].n, sizeof *list, by_match);
+    return true;
 }
 
 static bool added_tokens(Tok *t, const Folder *f, Error *e)
@@ -859,17 +861,22 @@ static bool added_tokens(Tok *t, const Folder *f, Error *e)
     const char *model = f->tokenizer ? f->tokenizer_at : f->vocab_at;
     bool decoder = json_get(f->config, "added_tokens_decoder") != NULL;
     Specials s = { 0 };
-    bool good = specials_default(&s, t->clip, e) && specials_read(&s, f->config, false, f->config_at, e) &&
+    Scratch scratch = { 0 };
+    bool good = specials_default(&s, t->clip, e) &&
+                specials_read(&s, f->config, false, f->config_at, e) &&
                 (decoder || specials_read(&s, f->map, true, f->map_at, e));
+    /* only a token of the vocabulary itself stands for bytes that it lacks, and only in CLIP */
     if (good && t->clip) t->unknown = piece_find(t, s.named[UNK].text, s.named[UNK].length, "", 0);
-    good = good && declared_read(t, f, e) && specials_place(t, &s, model, e) && sought_build(t, e);
+    good = good && declared_read(t, f, e) && specials_place(t, &s, model, e) &&
+           sought_build(t, 0, &scratch, e) && sought_build(t, 1, &scratch, e);
+    scratch_free(&scratch);
     for (int i = 0; i < NAMED; i++) added_free(&s.named[i]);
     for (size_t i = 0; i < s.extra.n; i++) added_free(&s.extra.at[i]);
     free(s.extra.at);
     return good;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 /* The options of tokenizer_config.json that change ids. */
 static bool options_read(Tok *t, const Folder *f, Error *e)
@@ -887,7 +894,8 @@ static bool options_read(Tok *t, const Folder *f, Error *e)
         const char *side = "right";
         if (!json_string(f->config, sides[i], &side, where, e)) return false;
         if (strcmp(side, "right"))
-            return fail(e, "%s: %s is %s, wanted right (no other is supported)", where, sides[i], side);
+            return fail(e, "%s: %s is %.40s, wanted right (no other is supported)", where, sides[i],
+                        side);
     }
     return true;
 }
@@ -921,10 +929,12 @@ void tok_close(Tok *t)
     free(t);
 }
 
-/* ---- merging ---------------------------------------------------------------------------------- */
+/* ---- merging -------------------------------------------------------------------------------- */
 
 /* A symbol of a word, and the merge that joins it with the one on its right. */
-typedef struct { int id, left, right, rank, result; } Symbol;              /* rank is -1 if none does */
+typedef struct { int id, left, right, rank, result; } Symbol;      /* rank is -1 if none does */
+typedef struct { int place, next; } Waiting;
+typedef struct { int first, last; } Queue;                 /* of Waiting; first is -1 when empty */
 
 typedef struct {
     const Tok *t;
@@ -932,19 +942,30 @@ typedef struct {
     Scratch scratch;
     Bytes clean, plain, spaced;
     struct { Symbol *at; size_t n, room; } word;
-    struct { uint64_t *at; size_t n, room; } heap;         /* rank above the place of its left symbol */
+    /* Pairs to come, as keys: rank above the place of the left symbol.  Those of one rank mostly
+     * come in order of place, so each rank has a queue of them, and the heap holds only the first
+     * of each queue and what came out of order: it stays small, even for a word of 10^7 letters. */
+    struct { uint64_t *at; size_t n, room; } heap;
+    struct { Waiting *at; size_t n, room; } waiting;
+    Queue *queue;                          /* by rank */
     Error *e;
 } Work;
+
+#define KEY(rank, place) ((uint64_t)((rank) + 1) << 32 | (uint32_t)(place))            /* never 0 */
+#define RANK(key) ((int)((key) >> 32) - 1)
+#define PLACE(key) ((int)(uint32_t)(key))
 
 static bool emit(Work *w, int id)
 {
     size_t need = (size_t)w->out->count + 1;
-    if (need > w->room && !reserve(&w->out->at, &w->room, need + 64, sizeof(int), w->e)) return false;
+    if (need > w->room && !reserve(&w->out->at, &w->room, need + 64, sizeof(int), w->e))
+        return false;
     w->out->at[w->out->count++] = id;
     return true;
 }
 
-static void heap_push(Work *w, uint64_t key)               /* has room: a word of n makes below 3 n */
+/* heap and waiting have room for every pair: a word of n symbols makes fewer than 3 n. */
+static void heap_push(Work *w, uint64_t key)
 {
     uint64_t *at = w->heap.at;
     size_t i = w->heap.n++;
@@ -952,17 +973,43 @@ static void heap_push(Work *w, uint64_t key)               /* has room: a word o
     at[i] = key;
 }
 
-static uint64_t heap_pop(Work *w)
+/* Take the least key away and put key in, if that is not 0. */
+static uint64_t heap_exchange(Work *w, uint64_t key)
 {
-    uint64_t *at = w->heap.at, top = at[0], last = at[--w->heap.n];
+    uint64_t *at = w->heap.at, least = at[0];
+    if (!key) key = at[--w->heap.n];
     size_t i = 0;
     for (size_t child; (child = 2 * i + 1) < w->heap.n; i = child) {
         if (child + 1 < w->heap.n && at[child + 1] < at[child]) child++;
-        if (at[child] >= last) break;
+        if (at[child] >= key) break;
         at[i] = at[child];
     }
-    at[i] = last;
-    return top;
+    at[i] = key;
+    return least;
+}
+
+static void pair_push(Work *w, int rank, int place)
+{
+    Queue *q = &w->queue[rank];
+    Waiting *at = w->waiting.at;
+    bool empty = q->first < 0;
+    if (empty || at[q->last].place > place) heap_push(w, KEY(rank, place));
+    if (!empty && at[q->last].place > place) return;
+    int new = (int)w->waiting.n++;
+    at[new] = (Waiting){ place, -1 };
+    *(empty ? &q->first : &at[q->last].next) = new;
+    q->last = new;
+}
+
+static uint64_t pair_pop(Work *w)
+{
+    uint64_t key = w->heap.at[0], next = 0;
+    Queue *q = &w->queue[RANK(key)];
+    if (q->first >= 0 && w->waiting.at[q->first].place == PLACE(key)) {
+        q->first = w->waiting.at[q->first].next;
+        if (q->first >= 0) next = KEY(RANK(key), w->waiting.at[q->first].place);
+    }
+    return heap_exchange(w, next);
 }
 
 /* Look up what joins symbol i with its right neighbour. */
@@ -973,20 +1020,21 @@ static void pair_up(Work *w, int i)
     s->rank = m ? m->rank : -1;
     if (!m) return;
     s->result = m->result;
-    heap_push(w, (uint64_t)m->rank << 32 | (uint32_t)i);
+    pair_push(w, m->rank, i);
 }
 
-/* The symbols of a word of n bytes.  A byte that the vocabulary lacks is CLIP's unknown token; RoBERTa's
- * model knows none and drops it. */
+/* The symbols of a word of n bytes.  A byte that the vocabulary lacks is CLIP's unknown token;
+ * RoBERTa's model knows none and drops it. */
 static bool symbols(Work *w, const char *s, size_t n)
 {
     const Tok *t = w->t;
-    if (!ROOM(&w->word, n, w->e) || !ROOM(&w->heap, 3 * n, w->e)) return false;
-    w->word.n = w->heap.n = 0;
+    if (!ROOM(&w->word, n, w->e) || !ROOM(&w->heap, 3 * n, w->e) ||
+        !ROOM(&w->waiting, 3 * n, w->e)) return false;
+    w->word.n = w->heap.n = w->waiting.n = 0;
     for (size_t i = 0; i < n; i++) {
         int id = t->byte[t->clip && i + 1 == n][(uint8_t)s[i]], at = (int)w->word.n;
         if (id < 0 && t->clip && t->unknown < 0)
-            return fail(w->e, "tokenizer: byte 0x%02x is not in the vocabulary and neither is unk_token, "
+            return fail(w->e, "tokenizer: neither byte 0x%02x nor unk_token is in the vocabulary, "
                         "wanted one of them", (uint8_t)s[i]);
         if (id < 0) id = t->unknown;
         if (id >= 0) w->word.at[w->word.n++] = (Symbol){ id, at - 1, at + 1, -1, -1 };
@@ -995,28 +1043,30 @@ static bool symbols(Work *w, const char *s, size_t n)
     return true;
 }
 
+/* The ids of a word: of all pairs that a merge joins, always the lowest rank first, of these the
+ * leftmost.  O(n log n). */
 static bool merge(Work *w, const char *s, size_t n)
 {
     if (!symbols(w, s, n)) return false;
     Symbol *at = w->word.at;
     for (size_t i = 0; i < w->word.n; i++) pair_up(w, (int)i);
     while (w->heap.n) {
-        uint64_t key = heap_pop(w);
-        int i = (int)(uint32_t)key, gone = at[i].right;
-        if (at[i].rank != (int)(key >> 32)) continue;      /* one of the two has changed since */
+        uint64_t key = pair_pop(w);
+        int i = PLACE(key), gone = at[i].right;
+        if (at[i].rank != RANK(key)) continue;             /* one of the two has changed since */
         at[i].id = at[i].result;
         at[i].right = at[gone].right;
         at[gone].rank = -1;
         if (at[i].right >= 0) at[at[i].right].left = i;
-        pair_up(w, i);
         if (at[i].left >= 0) pair_up(w, at[i].left);
+        pair_up(w, i);
     }
     for (int i = w->word.n ? 0 : -1; i >= 0; i = at[i].right)
         if (!emit(w, at[i].id)) return false;
     return true;
 }
 
-/* ---- words ------------------------------------------------------------------------------------ */
+/* ---- words ---------------------------------------------------------------------------------- */
 
 /* The length of an English contraction at s, or 0. */
 static size_t contraction(const char *s, size_t n)
@@ -1034,7 +1084,7 @@ static Kind kind_at(const char *s, size_t n, size_t *length)
     return kind_of(c);
 }
 
-/* How many bytes of s are of the kind that it begins with; *last is where the last character begins. */
+/* How many bytes of s are of the kind it begins with; *last is where their last character is. */
 static size_t run(const char *s, size_t n, Kind *kind, size_t *last)
 {
     size_t length, i;
@@ -1082,7 +1132,7 @@ static bool words_roberta(Work *w, const char *s, size_t n)
         Kind kind;
         if (!(length = contraction(s + i, n - i))) {
             length = run(s + i, n - i, &kind, &last);
-            if (kind == SPACE && i + length < n) {         /* the last of them goes with what follows */
+            if (kind == SPACE && i + length < n) {         /* the last goes with what follows */
                 if (last) length = last;
                 else if (s[i] == ' ') length = 1 + run(s + i + 1, n - i - 1, &kind, &last);
             }
@@ -1092,7 +1142,7 @@ static bool words_roberta(Work *w, const char *s, size_t n)
     return true;
 }
 
-/* ---- encoding --------------------------------------------------------------------------------- */
+/* ---- encoding ------------------------------------------------------------------------------- */
 
 /* The longest token sought in this pass that s begins with, or NULL. */
 static const Added *added_at(const Tok *t, int pass, const char *s, size_t n)
@@ -1118,7 +1168,7 @@ static const Added *added_at(const Tok *t, int pass, const char *s, size_t n)
     return best;
 }
 
-/* The next such token in s from i on: *from to *to are it and the white space that it takes along. */
+/* The next such token in s from i on; *from to *to are it and the white space it takes along. */
 static const Added *added_next(const Tok *t, int pass, const char *s, size_t n, size_t i,
                                size_t *from, size_t *to)
 {
@@ -1158,10 +1208,13 @@ static bool encode(Work *w, int pass, const char *s, size_t n)
 
 bool tok_encode(const Tok *t, const char *text, size_t n, Ids *out, Error *e)
 {
-    Work w = { .t = t, .out = out, .e = e };
+    Work w = { .t = t, .out = out, .e = e, .queue = malloc(zmax(t->merges, 1) * sizeof *w.queue) };
     *out = (Ids){ NULL, 0 };
-    bool good = n <= TEXT_MOST || fail(e, "tokenizer: a text of %zu bytes, wanted at most %d", n, TEXT_MOST);
-    good = good && repair(&w.clean, text, n, e) && emit(&w, t->start) &&
+    for (size_t i = 0; w.queue && i < t->merges; i++) w.queue[i].first = -1;
+    bool good = n <= TEXT_MOST ||
+                fail(e, "tokenizer: %zu bytes of text, wanted at most %d", n, TEXT_MOST);
+    good = good && (w.queue || fail(e, "tokenizer: out of memory for %zu queues", t->merges)) &&
+           repair(&w.clean, text, n, e) && emit(&w, t->start) &&
            encode(&w, 0, w.clean.at, w.clean.n) && emit(&w, t->end);
     scratch_free(&w.scratch);
     free(w.clean.at);
@@ -1169,6 +1222,8 @@ bool tok_encode(const Tok *t, const char *text, size_t n, Ids *out, Error *e)
     free(w.spaced.at);
     free(w.word.at);
     free(w.heap.at);
+    free(w.waiting.at);
+    free(w.queue);
     if (!good) ids_free(out);
     return good;
 }
@@ -1182,7 +1237,7 @@ void ids_free(Ids *ids)
 bool tok_fit(const Tok *t, Ids *ids, int length, int *lost, Error *e)
 {
     *lost = 0;
-    if (length < 2) return fail(e, "tokenizer: %d tokens, wanted at least 2: start and end", length);
+    if (length < 2) return fail(e, "tokenizer: a length of %d, wanted at least 2", length);
     if (ids->count > length) {
         *lost = ids->count - length;
         ids->at[length - 1] = t->end;
@@ -1206,7 +1261,7 @@ const char *tok_piece(const Tok *t, int id)
     return id >= 0 && (size_t)id < t->piece.n ? t->piece.at[id].at : NULL;
 }
 
-/* ---- decoding --------------------------------------------------------------------------------- */
+/* ---- decoding ------------------------------------------------------------------------------- */
 
 static const Added *added_of(const Tok *t, int id)
 {
@@ -1220,7 +1275,7 @@ static const Added *added_of(const Tok *t, int id)
     return low < t->added.n && t->added.at[low].id == id ? &t->added.at[low] : NULL;
 }
 
-/* The bytes that a piece stands for; one with a character that stands for none is meant as it is. */
+/* The bytes that a piece stands for; with a character that stands for none it is meant as it is. */
 static bool piece_bytes(const Tok *t, const Piece *p, Bytes *out, Error *e)
 {
     size_t n = (size_t)p->length, before = out->n;
@@ -1247,7 +1302,7 @@ char *tok_decode(const Tok *t, const int *ids, int count, Error *e)
     for (int i = 0; good && i < count; i++) {
         const Added *a = added_of(t, ids[i]);
         if (!tok_piece(t, ids[i]))
-            good = fail(e, "tokenizer: id %d is no token, wanted one below %zu", ids[i], t->piece.n);
+            good = fail(e, "tokenizer: id %d has no token, wanted below %zu", ids[i], t->piece.n);
         else if (a && !a->special) good = append(&raw, a->text, a->length, e);
         else if (!a) good = piece_bytes(t, &t->piece.at[ids[i]], &raw, e);
     }

@@ -45,32 +45,42 @@ diffusers.logging.set_verbosity_error()
 diffusers.logging.disable_progress_bar()
 
 
-# ---- texts: ten scripts, and what tokenizers trip over -------------------------------------------------
+# ---- texts: ten scripts, and what tokenizers trip over -----------------------------------------
 
 TEXTS = [
     # Latin
-    "a photo of a cat", "a photo of a dog", "an oil painting of a lighthouse in a storm, highly detailed",
-    "A serene lake surrounded by snow-capped mountains at sunrise", "UPPER lower MiXeD CaSe", "naïve café, déjà vu",
-    "Der Fuchs springt über den faulen Hund; Straße, STRASSE, ẞ", "El ñandú corrió ¿dónde? ¡allí!",
-    "Zażółć gęślą jaźń", "Příliš žluťoučký kůň úpěl ďábelské ódy", "İstanbul, ılık ışık, DİYARBAKIR",
-    "Việt Nam: một bức tranh phong cảnh", "Þetta er ævintýri á ísköldum jökli", "ŐŰ őű, Łódź, Æsir, Œuvre",
-    "don't won't I'll you're they've I'd he's IT'S 'tis rock'n'roll", "o'clock ' 'd 's s' ''s '' '\"'",
+    "a photo of a cat", "a photo of a dog",
+    "an oil painting of a lighthouse in a storm, highly detailed",
+    "A serene lake surrounded by snow-capped mountains at sunrise", "UPPER lower MiXeD CaSe",
+    "naïve café, déjà vu", "Der Fuchs springt über den faulen Hund; Straße, STRASSE, ẞ",
+    "El ñandú corrió ¿dónde? ¡allí!", "Zażółć gęślą jaźń",
+    "Příliš žluťoučký kůň úpěl ďábelské ódy", "İstanbul, ılık ışık, DİYARBAKIR",
+    "Việt Nam: một bức tranh phong cảnh", "Þetta er ævintýri á ísköldum jökli",
+    "ŐŰ őű, Łódź, Æsir, Œuvre", "don't won't I'll you're they've I'd he's IT'S 'tis rock'n'roll",
+    "o'clock ' 'd 's s' ''s '' '\"'",
     # digits and punctuation
-    "1234567890", "3.14159 and 2,718,281", "x2 4k 8K 16:9 1/2 ½ ² Ⅷ ① ٣ ४ 五", "f/1.8, 35mm, ISO-400", "(((masterpiece:1.2)))",
-    "[one|two] {three} <four> @five #six $7 %8 ^9 &10 *11", "!", "!!", "! !", "hello! world!!", "what?! no... yes!?",
-    "a.b.c", "e-mail: someone@example.org", "https://example.org/a_b?c=d&e=f#g", "C:\\path\\to\\file.txt",
-    "under_score __dunder__ kebab-case", "~`!@#$%^&*()_+-={}|[]\\:\";'<>?,./", "— – ‑ … “quoted” ‘single’ «guillemets»",
+    "1234567890", "3.14159 and 2,718,281", "x2 4k 8K 16:9 1/2 ½ ² Ⅷ ① ٣ ४ 五",
+    "f/1.8, 35mm, ISO-400", "(((masterpiece:1.2)))",
+    "[one|two] {three} <four> @five #six $7 %8 ^9 &10 *11", "!", "!!", "! !", "hello! world!!",
+    "what?! no... yes!?", "a.b.c", "e-mail: someone@example.org",
+    "https://example.org/a_b?c=d&e=f#g", "C:\\path\\to\\file.txt",
+    "under_score __dunder__ kebab-case", "~`!@#$%^&*()_+-={}|[]\\:\";'<>?,./",
+    "— – ‑ … “quoted” ‘single’ «guillemets»",
     # white space
-    "  leading and trailing  ", "tabs\tand\nnew\r\nlines", "many      spaces", "no\u00a0break\u2003em\u3000ideographic",
-    "zero\u200bwidth\u200djoiner\ufeffbom", "line\u2028para\u2029sep\u0085next", "unit\x1fsep\x1crecord\x0bvt\x0cff", " ", "\n\t ",
+    "  leading and trailing  ", "tabs\tand\nnew\r\nlines", "many      spaces",
+    "no\u00a0break\u2003em\u3000ideographic", "zero\u200bwidth\u200djoiner\ufeffbom",
+    "line\u2028para\u2029sep\u0085next", "unit\x1fsep\x1crecord\x0bvt\x0cff", " ", "\n\t ",
     # Greek
     "ΟΔΥΣΣΕΥΣ, Σίσυφος, ΣΑΣ", "μια φωτογραφία ενός γάτου στον ήλιο", "ἄνδρα μοι ἔννεπε, Μοῦσα",
     # Cyrillic
-    "фотография кошки на подоконнике", "Съешь же ещё этих мягких французских булок", "ЁЖИК в тумане", "Їжак і ґанок",
+    "фотография кошки на подоконнике", "Съешь же ещё этих мягких французских булок",
+    "ЁЖИК в тумане", "Їжак і ґанок",
     # Hebrew and Arabic
-    "צילום של חתול על הגג", "שָׁלוֹם עוֹלָם", "صورة قطة على السطح", "السَّلامُ عَلَيْكُم", "پنجره و گربه", "۱۲۳۴ ٤٥٦",
+    "צילום של חתול על הגג", "שָׁלוֹם עוֹלָם", "صورة قطة على السطح", "السَّلامُ عَلَيْكُم",
+    "پنجره و گربه", "۱۲۳۴ ٤٥٦",
     # Devanagari, Bengali, Tamil
-    "छत पर बिल्ली की तस्वीर", "नमस्ते दुनिया क्षत्रिय", "ছাদে একটি বিড়ালের ছবি", "கூரையில் பூனையின் படம்",
+    "छत पर बिल्ली की तस्वीर", "नमस्ते दुनिया क्षत्रिय", "ছাদে একটি বিড়ালের ছবি",
+    "கூரையில் பூனையின் படம்",
     # Thai, Khmer, Tibetan, Myanmar
     "ภาพถ่ายแมวบนหลังคา", "រូបថតឆ្មា", "བོད་སྐད་", "မြန်မာဘာသာ",
     # Chinese, Japanese, Korean
@@ -79,23 +89,28 @@ TEXTS = [
     # Georgian, Armenian, Ethiopic, Cherokee, Deseret
     "კატა სახურავზე ᲙᲐᲢᲐ", "կատուն տանիքի վրա ԿԱՏՈՒ և", "ድመት በጣሪያ ላይ", "ᏣᎳᎩ ꭶꮃ", "𐐀𐐨 𐐔𐐯𐑅𐐨𐑉𐐯𐐻",
     # emoji and symbols
-    "🐱", "a cat 🐱 and a dog 🐶!", "👩‍👩‍👧‍👦 family", "👍🏽👍🏿", "🇫🇷🇯🇵", "1️⃣ keycap", "☃️ ☃", "❤️‍🔥", "∑ ∫ √ ≠ ∞ π", "€£¥₿", "♔♕♖",
+    "🐱", "a cat 🐱 and a dog 🐶!", "👩‍👩‍👧‍👦 family", "👍🏽👍🏿", "🇫🇷🇯🇵", "1️⃣ keycap", "☃️ ☃", "❤️‍🔥",
+    "∑ ∫ √ ≠ ∞ π", "€£¥₿", "♔♕♖",
     # normal forms and case
-    "e\u0301 é E\u0301 É", "A\u030a Å \u212b", "ﬁne ﬂow ﬀ", "ǅ ǆ Ǆ", "K \u212a Ω \u2126", "q\u0307\u0323 q\u0323\u0307", "ñ n\u0303",
-    "\u1e9b\u0323", "각 \u1100\u1161\u11a8", "Z\u0351\u036b\u0343a\u0322\u0328l\u0335g\u0321o\u0315",
+    "e\u0301 é E\u0301 É", "A\u030a Å \u212b", "ﬁne ﬂow ﬀ", "ǅ ǆ Ǆ", "K \u212a Ω \u2126",
+    "q\u0307\u0323 q\u0323\u0307", "ñ n\u0303", "\u1e9b\u0323", "각 \u1100\u1161\u11a8",
+    "Z\u0351\u036b\u0343a\u0322\u0328l\u0335g\u0321o\u0315",
     # what looks like a special token
-    "<|endoftext|>", "a <|startoftext|> b <|endoftext|> c", "<|EndOfText|>", "<|endoftext|", "< |endoftext| >", "x<|endoftext|>y", "<|StartOfText|> z",
-    "<|startoftext|><|startoftext|>", "<pad> <unk> [CLS] </w> a</w>",
+    "<|endoftext|>", "a <|startoftext|> b <|endoftext|> c", "<|EndOfText|>", "<|endoftext|",
+    "< |endoftext| >", "x<|endoftext|>y", "<|StartOfText|> z", "<|startoftext|><|startoftext|>",
+    "<pad> <unk> [CLS] </w> a</w>",
     # length
     "a", "b" * 60, "antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis",
-    "a cat " * 45, "word " * 75, "word " * 76, "猫" * 40, "🐱" * 30, "lorem ipsum dolor sit amet, consectetur adipiscing elit, " * 6,
+    "a cat " * 45, "word " * 75, "word " * 76, "猫" * 40, "🐱" * 30,
+    "lorem ipsum dolor sit amet, consectetur adipiscing elit, " * 6,
     # control and rare code points
-    "bell\x07 escape\x1b delete\x7f", "private \ue000 use, tag \U000e0041", "\U0001f9ff\U0010ffff", "combining \u0301 alone", "\u0345\u0399",
+    "bell\x07 escape\x1b delete\x7f", "private \ue000 use, tag \U000e0041",
+    "\U0001f9ff\U0010ffff", "combining \u0301 alone", "\u0345\u0399",
     "mixed кот gato 猫 قط בלי 고양이 แมว γάτα बिल्ली", "The quick brown fox jumps over the lazy dog",
 ]
 
 
-# ---- tokenizers ---------------------------------------------------------------------------------------
+# ---- tokenizers --------------------------------------------------------------------------------
 
 def alphabet():
     """CLIP's and GPT-2's letter for each byte, in the order of the vocabulary: printable bytes stand for
@@ -166,7 +181,7 @@ def write_json(path, value, indent=2):
         f.write("\n")
 
 
-# ---- random weights -----------------------------------------------------------------------------------
+# ---- random weights ----------------------------------------------------------------------------
 
 # Gain over 1/sqrt(fan-in), by the end of a weight's module; 1 for all others.  Queries and keys make scores
 # of spread about 1.5; what ends a residual branch is damped, so that a sum of many stays of order one.
@@ -210,7 +225,7 @@ def save_model(folder, name, config, weights):
     save_file(weights, f"{folder}/{name}.safetensors", {"format": "pt"})
 
 
-# ---- CLIP ---------------------------------------------------------------------------------------------
+# ---- CLIP --------------------------------------------------------------------------------------
 
 def clip_config(text, vision, projection_dim, vocab_size, eos, act="quick_gelu"):
     """config.json with the keys that OpenAI's folders rely on; the sub-configs' projection_dim is stale there."""
@@ -284,7 +299,7 @@ def open_picture(file):
     return picture
 
 
-# ---- Stable Diffusion ---------------------------------------------------------------------------------
+# ---- Stable Diffusion --------------------------------------------------------------------------
 
 # The published scheduler files.
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
@@ -442,7 +457,7 @@ def run_pipe(folder, words, output_type="pil", dtype=torch.float32, sink=None):
     return out
 
 
-# ---- watching modules ---------------------------------------------------------------------------------
+# ---- watching modules --------------------------------------------------------------------------
 
 def watch(model, prefix, sink):
     """Call sink(name, output) after every module that gives a tensor (or a tuple that begins with one)."""
@@ -493,7 +508,7 @@ def attention_reach(model, prefix, seen):
     return reach
 
 
-# ---- pictures -----------------------------------------------------------------------------------------
+# ---- pictures ----------------------------------------------------------------------------------
 
 def draw(width, height, seed, channels=3):
     """Waves, an edge and noise: [h, w, channels] bytes over the whole range."""
@@ -545,7 +560,7 @@ def picture_files(folder):
     return sorted(os.path.join(folder, name) for name in os.listdir(folder))
 
 
-# ---- what the reference says, beside the models -------------------------------------------------------
+# ---- what the reference says, beside the models ------------------------------------------------
 
 INNER = {  # module paths kept in reference.safetensors
     "clip": ["text_model.embeddings", "text_model.encoder.layers.0.self_attn", "text_model.encoder.layers.0",
@@ -641,7 +656,7 @@ def make(folder):
         write_sd_reference(f"{folder}/{name}")
 
 
-# ---- the real sizes -----------------------------------------------------------------------------------
+# ---- the real sizes ----------------------------------------------------------------------------
 
 def big(folder):
     """The published configurations and vocabulary with random F16 weights."""

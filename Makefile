@@ -1,0 +1,69 @@
+# make                      the program, ./fusion
+# make test                 every test; needs neither Python nor a network
+# make asan                 the tests under the address and undefined-behaviour sanitizers
+# make bench                the machine and the kernels, measured
+# make clean
+#
+# CC=clang   CC="aarch64-linux-gnu-gcc -static"   CC=musl-gcc   CFLAGS=-O1   OPENMP=0   RUN=qemu-aarch64
+
+CC      = cc
+CFLAGS  = -O3
+BUILD   = build
+PROGRAM = fusion
+
+# What the results depend on, whatever CFLAGS says.  Instruction sets are chosen in the sources, when the
+# program starts; a target is named here only where its plain arithmetic would not be that of C.
+TARGET := $(shell $(CC) -dumpmachine 2>/dev/null)
+RULES   = -std=c11 -ffp-contract=off -Wall -Wextra
+ifneq ($(filter i386-% i486-% i586-% i686-%,$(TARGET)),)
+RULES  += -msse2 -mfpmath=sse
+endif
+
+# OpenMP where the compiler has it.  The one that musl-gcc would find belongs to another libc.
+ifeq ($(OPENMP)$(findstring musl-gcc,$(CC)),)
+OPENMP := $(shell echo 'int main(void) { return 0; }' | $(CC) -fopenmp -x c -o /dev/null - 2>/dev/null && echo 1)
+endif
+ifeq ($(OPENMP),1)
+RULES  += -fopenmp
+endif
+
+SOURCES  = $(wildcard *.c)
+COMMANDS = main make read look bench
+OBJECTS  = $(SOURCES:%.c=$(BUILD)/%.o)
+LIBRARY  = $(filter-out $(COMMANDS:%=$(BUILD)/%.o),$(OBJECTS))
+TESTS    = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+COMPILE  = $(CC) $(RULES) $(CFLAGS)
+
+$(PROGRAM): $(OBJECTS)
+	$(COMPILE) $(OBJECTS) $(LDFLAGS) -lm -o $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	$(COMPILE) -MMD -c $< -o $@
+
+$(BUILD)/test_%: tests/test_%.c $(LIBRARY) $(BUILD)/flags
+	$(COMPILE) -I. -MMD -MF $@.d $< $(LIBRARY) $(LDFLAGS) -lm -o $@
+
+# Another compiler or other flags make everything anew.
+ifneq ($(shell cat $(BUILD)/flags 2>/dev/null),$(COMPILE))
+.PHONY: $(BUILD)/flags
+endif
+$(BUILD)/flags:
+	@mkdir -p $(BUILD)
+	@echo '$(COMPILE)' > $@
+
+test: $(PROGRAM) $(TESTS)
+	@FUSION=./$(PROGRAM) RUN="$(RUN)" sh tests/run.sh $(TESTS)
+
+asan:
+	$(MAKE) BUILD=build/asan PROGRAM=build/asan/fusion OPENMP=0 \
+	    CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
+
+bench: $(PROGRAM)
+	./$(PROGRAM) bench
+
+clean:
+	rm -rf build fusion
+
+.PHONY: test asan bench clean
+.SECONDARY:
+-include $(OBJECTS:.o=.d) $(TESTS:=.d)

@@ -1,0 +1,26 @@
+# run.sh TEST... - run test programs, then the checks of the command, and sum their last lines.
+# RUN is put before each program: an emulator for cross builds.
+passed=0
+failed=0
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+for test in "$@" tests/cli.sh; do
+    case $test in
+    *.sh) sh "$test" > "$log" 2>&1 ;;
+    *) $RUN "$test" > "$log" 2>&1 ;;
+    esac
+    code=$?
+    line=$(tail -n 1 "$log")
+    good=${line%% passed*}
+    bad=${line##*passed, }
+    bad=${bad%% failed}
+    case $good$bad in
+    '' | *[!0-9]*) good=0 bad=1 ;;                         # no closing line: it died
+    esac
+    [ "$code" = 0 ] || [ "$bad" != 0 ] || bad=1
+    [ "$bad" = 0 ] || { echo "== $test (exit $code)"; cat "$log"; }
+    passed=$((passed + good))
+    failed=$((failed + bad))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
