@@ -55,8 +55,10 @@ PRINTF(2, 3) void say(const Args *a, const char *format, ...);
 
 /* Text as one line of a tab-separated table: \t, \n, \\ and control bytes escaped. */
 void print_field(const char *text);
+void print_bytes(const char *text, size_t n);
 /* Text as a JSON string. */
 void print_json(const char *text);
+void print_json_bytes(const char *text, size_t n);
 
 /* One stage of --plan, as a line or an object. */
 typedef struct { const char *name; size_t memory; double macs, weight_bytes; } Stage;

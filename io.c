@@ -1,7 +1,7 @@
 /* io.c - files in, outputs out, arrays, memory.  JSON is in json.c, weights in safetensors.c.
  *
- * Files and outputs hang in two lists that signal handlers may read: a node is linked when it is whole
- * and unlinked before it is freed.  The main thread alone changes them. */
+ * Files and outputs hang in two lists that signal handlers may read: a node is linked when it is
+ * whole and unlinked before it is freed.  The main thread alone changes them. */
 #include "io.h"
 
 #include <ctype.h>
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_SHOWN = 600 };                 /* more of a path would push the reason out of a message */
+enum { PATH_SHOWN = 600 };               /* more of a path would push the reason out of a message */
 
 /* path: what: the reason errno gives. */
 static bool fail_errno(Error *e, const char *path, const char *what, int reason)
@@ -27,7 +27,7 @@ static bool out_of_memory(Error *e, const char *path, size_t bytes, const char *
     return fail(e, "%s: out of memory: needed %zu bytes for %s", path, bytes, purpose);
 }
 
-/* ---- files in --------------------------------------------------------------------------------- */
+/* ---- files in -------------------------------------------------------------------------------- */
 
 typedef struct Mapping {
     struct Mapping *volatile next;
@@ -40,11 +40,13 @@ static Mapping *volatile mappings;
 static bool not_regular(Error *e, const char *path, mode_t mode)
 {
     return fail(e, "%s: not a regular file, it is %s", path,
-                S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" :
-                S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : "a system file without a size");
+                S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" :
+                S_ISSOCK(mode) ? "a socket" : S_ISCHR(mode) || S_ISBLK(mode) ? "a device" :
+                "a system file without a size");
 }
 
-/* Read what cannot be mapped (some network and user-space file systems) into memory of the same kind. */
+/* Read what cannot be mapped (on some network and user-space file systems) into memory that unmaps
+ * like a file. */
 static const uint8_t *read_whole(int fd, size_t size, const char *path, Error *e)
 {
     uint8_t *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -71,13 +73,13 @@ static bool map_open(File *f, int fd, const char *path, size_t limit, Error *e)
     struct stat s;
     char byte;
     if (fstat(fd, &s)) return fail_errno(e, path, "cannot read", errno);
-    if (!S_ISREG(s.st_mode) || (s.st_size == 0 && read(fd, &byte, 1) != 0))   /* /proc says 0 and has more */
-        return not_regular(e, path, s.st_mode);
-    uint64_t size = (uint64_t)s.st_size;
+    bool more = S_ISREG(s.st_mode) && !s.st_size && read(fd, &byte, 1) != 0;  /* /proc says 0 */
+    if (!S_ISREG(s.st_mode) || more) return not_regular(e, path, s.st_mode);
+    unsigned long long size = (unsigned long long)s.st_size;
     if (limit && size > limit)
-        return fail(e, "%s: too large, found %llu bytes, want at most %zu", path, (unsigned long long)size, limit);
+        return fail(e, "%s: too large, found %llu bytes, want at most %zu", path, size, limit);
     if (size > PTRDIFF_MAX)
-        return fail(e, "%s: too large for this machine, found %llu bytes", path, (unsigned long long)size);
+        return fail(e, "%s: too large for this machine, found %llu bytes", path, size);
 
     size_t length = strlen(path) + 1;
     Mapping *m = malloc(sizeof *m + length);
@@ -100,7 +102,7 @@ static bool map_open(File *f, int fd, const char *path, size_t limit, Error *e)
 bool file_map(File *f, const char *path, size_t limit, Error *e)
 {
     *f = (File){ 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);     /* a pipe must not make us wait */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);   /* never wait for a pipe */
     if (fd < 0) {
         int reason = errno;
         struct stat s;
@@ -132,7 +134,7 @@ const char *file_at(const void *address)
     return NULL;
 }
 
-/* ---- foreign formats -------------------------------------------------------------------------- */
+/* ---- foreign formats ------------------------------------------------------------------------- */
 
 static bool holds(const uint8_t *bytes, size_t size, size_t at, const char *magic, size_t n)
 {
@@ -149,14 +151,16 @@ static bool begins(const uint8_t *bytes, size_t size, const char *word)
 
 static const char *foreign_text(const uint8_t *bytes, size_t size)
 {
-    if (holds(bytes, size, 0, "\xff\xfe", 2) || holds(bytes, size, 0, "\xfe\xff", 2)) return "UTF-16 text";
+    if (holds(bytes, size, 0, "\xff\xfe", 2) || holds(bytes, size, 0, "\xfe\xff", 2))
+        return "UTF-16 text";
     size_t skip = holds(bytes, size, 0, "\xef\xbb\xbf", 3) ? 3 : 0;
     while (skip < size && bytes[skip] && strchr(" \t\r\n", bytes[skip])) skip++;
     bytes += skip;
     size -= skip;
-    if (begins(bytes, size, "version https://git-lfs")) return "a Git LFS pointer (run git lfs pull)";
-    if (begins(bytes, size, "<!doctype html") || begins(bytes, size, "<html") || begins(bytes, size, "<head"))
-        return "an HTML page";
+    if (begins(bytes, size, "version https://git-lfs"))
+        return "a Git LFS pointer (run git lfs pull)";
+    if (begins(bytes, size, "<!doctype html") || begins(bytes, size, "<html")
+        || begins(bytes, size, "<head")) return "an HTML page";
     if (begins(bytes, size, "<?xml")) return "an XML page";
     return size && (*bytes == '{' || *bytes == '[') ? "JSON text" : NULL;
 }
@@ -178,11 +182,12 @@ const char *foreign_format(const uint8_t *bytes, size_t size)
         { 8, "WAVE", 4, "a WAV sound" },            { 0, "fLaC", 4, "a FLAC sound" },
         { 0, "OggS", 4, "an Ogg sound" },           { 0, "ID3", 3, "an MP3 sound" },
     };
-    if (holds(bytes, size, 0, "PK\3\4", 4))        /* torch.save makes a zip of which data.pkl comes first */
-        return size > 60 && memmem(bytes + 30, zmin(size - 30, 200), "data.pkl", 8)
+    if (holds(bytes, size, 0, "PK\3\4", 4))    /* torch.save's zip begins with its data.pkl */
+        return size > 30 && memmem(bytes + 30, zmin(size - 30, 200), "data.pkl", 8)
              ? "a PyTorch checkpoint (zip and pickle)" : "a zip archive";
     for (size_t i = 0; i < countof(formats); i++)
-        if (holds(bytes, size, formats[i].at, formats[i].magic, formats[i].n)) return formats[i].name;
+        if (holds(bytes, size, formats[i].at, formats[i].magic, formats[i].n))
+            return formats[i].name;
 
     size_t zeros = 0;
     while (zeros < zmin(size, 64) && !bytes[zeros]) zeros++;
@@ -191,7 +196,7 @@ const char *foreign_format(const uint8_t *bytes, size_t size)
     return foreign_text(bytes, size);
 }
 
-/* ---- paths ------------------------------------------------------------------------------------ */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 bool file_exists(const char *path)
 {
@@ -217,12 +222,12 @@ char *path_join(const char *folder, const char *name)
     return joined;
 }
 
-/* Where the links of path's last part lead, in memory the caller frees; what lies there need not exist. */
+/* Where the links of path's last part lead, in memory the caller frees; nothing need be there. */
 static char *follow(const char *path, Error *e)
 {
     char link[PATH_MAX];
     char *at = strdup(path);
-    for (int hops = 0; at && hops < 40; hops++) {                          /* as many as Linux follows */
+    for (int hops = 0; at && hops < 40; hops++) {                     /* as many as Linux follows */
         ssize_t n = readlink(at, link, sizeof link);
         if (n < 0) return at;
         char *slash = strrchr(at, '/');
@@ -240,12 +245,12 @@ static char *follow(const char *path, Error *e)
     return NULL;
 }
 
-/* ---- outputs ---------------------------------------------------------------------------------- */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 struct Output {
     Output *volatile next;
     char *path;                            /* as given, for messages */
-    char *target;                          /* what is replaced in the end; NULL when written directly */
+    char *target;                      /* what is replaced in the end; NULL when written directly */
     char *volatile temporary;              /* what a signal handler must remove */
     int fd;
     bool broken;                           /* a write failed: nothing may be committed */
@@ -255,7 +260,8 @@ struct Output {
 
 static Output *volatile outputs;
 
-/* Standard output keeps descriptors 0, 1 and 2, even where it came closed: an output must not become it. */
+/* Descriptors 0, 1 and 2 stay the standard ones even where they came closed: what is printed must
+ * not land in an output. */
 static int above_standard(int fd)
 {
     if (fd < 0 || fd > 2) return fd;
@@ -265,8 +271,8 @@ static int above_standard(int fd)
     return high;
 }
 
-/* A new hidden file in the folder of beside, named after it, into o->fd and o->temporary.  The name is
- * there before the file, so that a signal that falls between them leaves nothing. */
+/* A new hidden file in the folder of beside, named after it, into o->fd and o->temporary.  The name
+ * is there before the file, so that a signal that falls between them leaves nothing. */
 static bool create_beside(Output *o, const char *beside, int access_mode, Error *e)
 {
     const char *slash = strrchr(beside, '/'), *name = slash ? slash + 1 : beside;
@@ -274,7 +280,8 @@ static bool create_beside(Output *o, const char *beside, int access_mode, Error 
     char *temporary = malloc(room);
     if (!temporary) return out_of_memory(e, o->path, room, "a temporary name");
     for (int i = 0; i < 1000; i++) {
-        snprintf(temporary, room, "%.*s.%.200s.fusion-%ld-%d.tmp", (int)folder, beside, name, (long)getpid(), i);
+        snprintf(temporary, room, "%.*s.%.200s.fusion-%ld-%d.tmp", (int)folder, beside, name,
+                 (long)getpid(), i);
         o->temporary = temporary;
         o->fd = above_standard(open(temporary, access_mode | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
         if (o->fd >= 0) return true;
@@ -304,7 +311,8 @@ static bool open_beside(Output *o, Error *e)
     bool replaces = !stat(o->target, &s);
     if (replaces && access(o->target, W_OK)) return fail_errno(e, o->path, "cannot write", errno);
     if (!create_beside(o, o->target, O_WRONLY, e)) return false;
-    if (replaces && fchmod(o->fd, s.st_mode & 0777)) return fail_errno(e, o->path, "cannot write", errno);
+    if (replaces && fchmod(o->fd, s.st_mode & 0777))
+        return fail_errno(e, o->path, "cannot write", errno);
     return true;
 }
 
@@ -390,7 +398,7 @@ bool output_write(Output *o, const void *bytes, size_t n, Error *e)
     return true;
 }
 
-/* So that the new name survives a power loss; file systems that cannot do it have done what they can. */
+/* So that the new name survives a power loss, where the file system can promise that. */
 static void sync_folder(const char *target)
 {
     const char *slash = strrchr(target, '/');
@@ -405,7 +413,8 @@ static void sync_folder(const char *target)
 bool output_commit(Output *o, Error *e)
 {
     bool ok = flush(o, e);
-    if (ok && o->target && fsync(o->fd) && errno != EINVAL) ok = fail_errno(e, o->path, "cannot write", errno);
+    if (ok && o->target && fsync(o->fd) && errno != EINVAL)
+        ok = fail_errno(e, o->path, "cannot write", errno);
     if (close(o->fd) && errno != EINTR && ok) ok = fail_errno(e, o->path, "cannot write", errno);
     o->fd = -1;
     if (ok && o->target) {
@@ -447,7 +456,8 @@ Output *output_aside(const Output *o, Error *e)
     Output *aside = output_new(o->path, e);
     if (!aside) return NULL;
     const char *folder = getenv("TMPDIR");
-    char *beside = o->target ? strdup(o->target) : path_join(folder && *folder ? folder : "/tmp", "data");
+    if (!folder || !*folder) folder = "/tmp";
+    char *beside = o->target ? strdup(o->target) : path_join(folder, "data");
     bool ok = beside ? create_beside(aside, beside, O_RDWR, e)
                      : out_of_memory(e, o->path, strlen(o->path), "a temporary name");
     free(beside);
@@ -470,35 +480,38 @@ bool output_append(Output *o, Output *aside, Error *e)
     }
 }
 
-/* ---- arrays ----------------------------------------------------------------------------------- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
-/* The header of numpy.lib.format, version 1.0: a Python dict, padded so that the data begin at 64 n. */
+/* The header of numpy.lib.format 1.0: a Python dict, padded so that the data begin at 64 n. */
 bool npy_write(const char *path, int rank, const int *shape, const float *data, Error *e)
 {
     char dict[1024];
     size_t bytes = sizeof *data, used;
     if (rank > 32) return fail(e, "%s: an array of %d dimensions, want at most 32", path, rank);
-    used = (size_t)snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    used = (size_t)snprintf(dict, sizeof dict,
+                            "{'descr': '<f4', 'fortran_order': False, 'shape': (");
     for (int i = 0; i < rank; i++) {
         if (shape[i] < 0 || !size_mul(bytes, (size_t)shape[i], &bytes))
             return fail(e, "%s: an array dimension of %d is negative or too large", path, shape[i]);
-        used += (size_t)snprintf(dict + used, sizeof dict - used, rank == 1 ? "%d," : i ? ", %d" : "%d", shape[i]);
+        used += (size_t)snprintf(dict + used, sizeof dict - used,
+                                 rank == 1 ? "%d," : i ? ", %d" : "%d", shape[i]);
     }
     used += (size_t)snprintf(dict + used, sizeof dict - used, "), }");
-    size_t length = (10 + used + 1 + 63) / 64 * 64 - 10;                   /* after magic, version, length */
+    size_t length = (10 + used + 1 + 63) / 64 * 64 - 10;          /* after magic, version, length */
     while (used < length - 1) dict[used++] = ' ';
     dict[used] = '\n';
-    const uint8_t head[10] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (uint8_t)length, (uint8_t)(length >> 8) };
+    const uint8_t head[10] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0,
+                               (uint8_t)length, (uint8_t)(length >> 8) };
 
     Output *o = output_open(path, e);
     if (!o) return false;
-    if (output_write(o, head, sizeof head, e) && output_write(o, dict, length, e) && output_write(o, data, bytes, e))
-        return output_commit(o, e);
+    if (output_write(o, head, sizeof head, e) && output_write(o, dict, length, e)
+        && output_write(o, data, bytes, e)) return output_commit(o, e);
     output_discard(o);
     return false;
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* "640 bytes", "1.2 GB". */
 static const char *size_shown(size_t bytes, char out[32])
@@ -512,20 +525,21 @@ static const char *size_shown(size_t bytes, char out[32])
     return out;
 }
 
-/* A new file of size bytes that has no name any more.  Its blocks are reserved here, since a full disk
- * would later be a signal and no error. */
+/* A new file of size bytes that has no name any more.  Its blocks are reserved here, since a full
+ * disk would later be a signal and no error. */
 static int scratch_open(const char *path, size_t size, Error *e)
 {
     char shown[32], what[80];
-    int fd = size > PTRDIFF_MAX ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
-        fail_errno(e, path, "cannot make the scratch file", size > PTRDIFF_MAX ? EFBIG : errno);
+        fail_errno(e, path, "cannot make the scratch file", errno);
         return -1;
     }
     unlink(path);
-    int reason;
-    do reason = posix_fallocate(fd, 0, (off_t)size);
-    while (reason == EINTR);
+    int reason = EFBIG;
+    if (size <= PTRDIFF_MAX)
+        do reason = posix_fallocate(fd, 0, (off_t)size);
+        while (reason == EINTR);
     if (reason == EOPNOTSUPP || reason == EINVAL) reason = ftruncate(fd, (off_t)size) ? errno : 0;
     if (!reason) return fd;
     snprintf(what, sizeof what, "cannot hold the %s of activations", size_shown(size, shown));

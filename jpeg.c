@@ -1,7 +1,7 @@
 /* jpeg.c - JPEG in: baseline, extended sequential and progressive Huffman at 8 bits (ITU-T
  * T.81), to the bytes that libjpeg-turbo gives by default: its islow inverse DCT, its triangle
  * upsampling where a side is halved and replication elsewhere, its 16-bit fixed-point colours.
- * CMYK as Pillow's convert("RGB"). What libjpeg only warns of - data missing, codes that stand
+ * CMYK as Pillow's convert("RGB").  What libjpeg only warns of - data missing, codes that stand
  * for nothing - is an error here. */
 #include "picture.h"
 #include <stdlib.h>
@@ -10,44 +10,43 @@
 enum { QUICK = 9 };
 typedef struct {
     bool given;
-    uint16_t quick[1 << QUICK];                            /* length << 8 | symbol, 0: longer */
-    int32_t top[17];                                    /* the largest code of each length, or -1 */
-    int32_t offset[17];                               /* code + offset is the index of its symbol */
+    uint16_t quick[1 << QUICK];                    /* length << 8 | symbol, 0: longer */
+    int32_t top[17];                               /* the largest code of each length, or -1 */
+    int32_t offset[17];                            /* code + offset is the index of its symbol */
     uint8_t symbol[256]; int symbols;
 } Code;
 
 /* cols and rows count the blocks that hold pixels; the plane and the coefficients lie in wide x
- * high blocks, filled up to whole MCUs.  state[k]: the lowest bit of coefficient k known, -1:
- * none. */
+ * high blocks, whole MCUs.  state[k]: the lowest bit of coefficient k that is known, or -1. */
 typedef struct {
     int id, h, v, table;
     int cols, rows, wide, high;
-    int w, n;                                              /* samples that hold pixels */
+    int w, n;                                      /* samples that hold pixels */
     uint8_t *plane; int16_t *coef;
     uint16_t quant[64]; bool scanned;
-    int dc, ac, last;                                      /* tables of the scan, prediction */
+    int dc, ac, last;                              /* tables of the scan, prediction */
     int8_t state[64];
 } Part;
 
 typedef struct Jpeg {
     Picture *p; const char *where; Error *e;
     const uint8_t *at; size_t n, next;
-    uint64_t bits; int held;                               /* read ahead, first bit highest */
-    const char *wrong;                                     /* the first thing that is, in a scan */
+    uint64_t bits; int held;                       /* read ahead, first bit highest */
+    const char *wrong;                             /* the first thing that is, in a scan */
     uint16_t quant[4][64]; bool quantised[4];
     Code dc[4], ac[4];
-    Part part[4]; int parts, h, v;                         /* h, v: the largest factors */
+    Part part[4]; int parts, h, v;                 /* h, v: the largest factors */
     int w, height, mcu_cols, mcu_rows;
     bool progressive, jfif, adobe; int transform;
     int interval, scans;
-    int first, to, high, low, run;                   /* the scan: band, bits, blocks left to skip */
+    int first, to, high, low, run;                 /* the scan: band, bits, blocks left to skip */
     Part *in[4]; int ins;
 } Jpeg;
 
 static const uint8_t zigzag[64] = {
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
-    13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52,
-    45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63 };
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48,
+    41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22,
+    15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63 };
 
 static int be16(const uint8_t *p) { return p[0] << 8 | p[1]; }
 
@@ -89,7 +88,7 @@ static void drop(Jpeg *j, int n)
     j->held -= n;
 }
 
-static int take(Jpeg *j, int n)                            /* n <= 16 */
+static int take(Jpeg *j, int n)                    /* n <= 16 */
 {
     if (n == 0) return 0;
     if (j->held < n) refill(j);
@@ -146,7 +145,7 @@ static int decode(Jpeg *j, const Code *c)
 
 typedef void Block(Jpeg *j, Part *c, int16_t *b);
 
-static void block_dc(Jpeg *j, Part *c, int16_t *b)      /* also the DC of a whole block: low is 0 */
+static void block_dc(Jpeg *j, Part *c, int16_t *b) /* also the DC of a whole block: low is 0 */
 {
     int n = decode(j, &j->dc[c->dc]);
     c->last = (int16_t)(c->last + take_signed(j, n));
@@ -204,7 +203,7 @@ static void block_ac_bit(Jpeg *j, Part *c, int16_t *b)
         }
         if (n > 1 && !j->wrong) j->wrong = "a new coefficient of more than one bit";
         if (n) value = (take(j, 1) ? 1 : -1) * (1 << j->low);
-        for (; k <= j->to; k++) {                      /* pass over so many zeros, and all others */
+        for (; k <= j->to; k++) {                  /* pass over so many zeros, and all others */
             if (b[zigzag[k]]) correct(j, &b[zigzag[k]]);
             else if (zeros-- == 0) break;
         }
@@ -219,9 +218,8 @@ static void block_ac_bit(Jpeg *j, Part *c, int16_t *b)
 
 /* ---- inverse DCT ----------------------------------------------------------------------------- */
 
-/* Eight points, step apart, of libjpeg's "slow" integer transform: Loeffler, Ligtenberg and
- * Moschytz with 13-bit constants, which are multiplied out here - whole numbers, so the sums are
- * the same ones. */
+/* Eight points, step apart, of libjpeg's "slow" transform: Loeffler, Ligtenberg and Moschytz with
+ * 13-bit constants, here multiplied out.  They are whole numbers, so the sums are the same. */
 static void idct_8(const int32_t *x, int step, int32_t *out)
 {
     int32_t x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
@@ -247,9 +245,8 @@ static int32_t clamp(int32_t v, int32_t low, int32_t high)
     return v < low ? low : v > high ? high : v;
 }
 
-/* Coefficients b times quant to 8 x 8 samples, rows stride apart.  Columns first, with 2 more
- * bits; there what leaves 16 bits saturates, as in libjpeg-turbo's vectors, and so no sum leaves
- * 32. */
+/* Coefficients b times quant to 8 x 8 samples, rows stride apart.  Columns first, to 2 more bits;
+ * there what leaves 16 saturates, as in libjpeg-turbo's vectors, so that no sum leaves 32. */
 static void idct(const int16_t *b, const uint16_t *quant, uint8_t *out, size_t stride)
 {
     int32_t in[64], line[8], middle[64];
@@ -449,9 +446,12 @@ static bool frame_parts(Jpeg *j, const uint8_t *d)
         j->h = imax(j->h, c->h);
         j->v = imax(j->v, c->v);
     }
-    for (int i = 0; i < j->parts; i++)
-        if (j->h % j->part[i].h || j->v % j->part[i].v)
-            return bad(j, "component %d, found sampling %d x %d of %d x %d, which does not divide it", j->part[i].id, j->part[i].h, j->part[i].v, j->h, j->v);
+    for (int i = 0; i < j->parts; i++) {
+        const Part *c = &j->part[i];
+        if (j->h % c->h || j->v % c->v)
+            return bad(j, "component %d, found sampling %d x %d, wanted a divisor of %d x %d",
+                       c->id, c->h, c->v, j->h, j->v);
+    }
     return true;
 }
 

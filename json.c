@@ -1,7 +1,7 @@
 /* json.c - strict JSON: RFC 8259 to the letter, UTF-8 only, no key twice in an object, 128 levels.
  *
- * One pass over the text, linear but for the keys of an object, which are sorted once to find equal ones.
- * Everything of a document lies in chunks that grow; a failure leaves nothing behind. */
+ * One pass over the text, linear but for the keys of an object, which are sorted once to find equal
+ * ones.  Everything of a document lies in chunks that grow; a failure leaves nothing behind. */
 #include "io.h"
 
 #include <errno.h>
@@ -12,8 +12,8 @@
 enum { DEPTH_MOST = 128, CHUNK_LEAST = 4096, CHUNK_GROWN = 1 << 20 };
 
 typedef struct Chunk { struct Chunk *next; size_t used, size; } Chunk;     /* size bytes follow */
-typedef struct { Json value; size_t key_at; } Node;                        /* key_at: where in the text */
-typedef struct { Node root; Chunk *chunks; } Document;                     /* its address is the root's */
+typedef struct { Json value; size_t key_at; } Node;                  /* key_at: where in the text */
+typedef struct { Node root; Chunk *chunks; } Document;               /* its address is the root's */
 
 typedef struct {
     const uint8_t *text;
@@ -26,7 +26,7 @@ typedef struct {
     Error *e;
 } Parser;
 
-/* ---- failing ---------------------------------------------------------------------------------- */
+/* ---- failing --------------------------------------------------------------------------------- */
 
 PRINTF(3, 4) static bool wrong(Parser *p, size_t at, const char *format, ...)
 {
@@ -40,7 +40,7 @@ PRINTF(3, 4) static bool wrong(Parser *p, size_t at, const char *format, ...)
     size_t line = 1, column = 1;
     for (size_t i = 0; i < at; i++) {
         if (p->text[i] == '\n') line++, column = 1;
-        else if ((p->text[i] & 0xc0) != 0x80) column++;                    /* characters, not bytes */
+        else if ((p->text[i] & 0xc0) != 0x80) column++;                  /* characters, not bytes */
     }
     return fail(p->e, "%s: line %zu, column %zu: %s", p->where, line, column, what);
 }
@@ -69,7 +69,7 @@ const char *name_shown(const char *name, size_t n, char out[SHOWN])
     return out;
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* n bytes of the document, aligned for a Node. */
 static void *take(Parser *p, size_t n)
@@ -102,13 +102,14 @@ void json_free(Json *root)
     free(d);
 }
 
-/* ---- strings ---------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
-/* Length of the UTF-8 character at s, of n bytes: 0 if it is none.  The ranges of RFC 3629, section 4. */
+/* Length of the UTF-8 character at s, of n bytes; 0 if it is none.  RFC 3629, section 4. */
 static size_t utf8_length(const uint8_t *s, size_t n)
 {
     uint8_t low = 0x80, high = 0xbf;       /* of the second byte */
-    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3
+                  : s[0] < 0xf5 ? 4 : 0;
     if (length < 2) return length;
     if (s[0] == 0xe0) low = 0xa0;          /* overlong */
     if (s[0] == 0xed) high = 0x9f;         /* surrogates */
@@ -122,15 +123,17 @@ static size_t utf8_length(const uint8_t *s, size_t n)
 
 static size_t utf8_write(uint32_t c, char *out)
 {
-    if (c < 0x80) { out[0] = (char)c; return 1; }
-    if (c < 0x800) { out[0] = (char)(0xc0 | c >> 6); out[1] = (char)(0x80 | (c & 63)); return 2; }
-    if (c < 0x10000) {
-        out[0] = (char)(0xe0 | c >> 12); out[1] = (char)(0x80 | (c >> 6 & 63)); out[2] = (char)(0x80 | (c & 63));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | c >> 18); out[1] = (char)(0x80 | (c >> 12 & 63));
-    out[2] = (char)(0x80 | (c >> 6 & 63)); out[3] = (char)(0x80 | (c & 63));
-    return 4;
+    static const uint8_t lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i; i--, c >>= 6) out[i] = (char)(0x80 | (c & 63));
+    out[0] = (char)(lead[n] | c);
+    return n;
+}
+
+static int hex_digit(int c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 /* The four digits of \uXXXX; p->at is at the first of them and goes behind the last. */
@@ -138,8 +141,7 @@ static bool parse_hex(Parser *p, uint32_t *out)
 {
     *out = 0;
     for (int i = 0; i < 4; i++, p->at++) {
-        int c = p->at < p->n ? p->text[p->at] : 0;
-        int digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int digit = p->at < p->n ? hex_digit(p->text[p->at]) : -1;
         if (digit < 0) return unexpected(p, "four hexadecimal digits after \\u");
         *out = *out << 4 | (uint32_t)digit;
     }
@@ -162,19 +164,21 @@ static bool parse_escape(Parser *p, char **out)
     p->at++;
     uint32_t code, second;
     if (!parse_hex(p, &code)) return false;
-    if (code >= 0xd800 && code < 0xe000) {                                 /* RFC 8259, section 7: a pair */
-        if (code >= 0xdc00 || p->n - p->at < 2 || p->text[p->at] != '\\' || p->text[p->at + 1] != 'u')
-            return wrong(p, start, "found half a surrogate pair");
+    if (code >= 0xd800 && code < 0xe000) {                         /* RFC 8259, section 7: a pair */
+        bool pair = code < 0xdc00 && p->n - p->at >= 2 && !memcmp(p->text + p->at, "\\u", 2);
+        if (!pair) return wrong(p, start, "found half a surrogate pair");
         p->at += 2;
         if (!parse_hex(p, &second)) return false;
-        if (second < 0xdc00 || second > 0xdfff) return wrong(p, start, "found half a surrogate pair");
+        if (second < 0xdc00 || second > 0xdfff)
+            return wrong(p, start, "found half a surrogate pair");
         code = 0x10000 + ((code - 0xd800) << 10) + (second - 0xdc00);
     }
     *out += utf8_write(code, *out);
     return true;
 }
 
-/* p->at is at the opening quote.  No escape is shorter than what it stands for, so the raw length is room. */
+/* p->at is at the opening quote.  An escape is never shorter than what it stands for, so the raw
+ * length is room enough. */
 static bool parse_string(Parser *p, const char **text, size_t *length)
 {
     size_t start = p->at++, end = p->at;
@@ -201,7 +205,7 @@ static bool parse_string(Parser *p, const char **text, size_t *length)
     return true;
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void skip_space(Parser *p)
 {
@@ -215,7 +219,10 @@ static bool next_is(Parser *p, char c)
     return true;
 }
 
-static bool next_digit(const Parser *p) { return p->at < p->n && p->text[p->at] >= '0' && p->text[p->at] <= '9'; }
+static bool next_digit(const Parser *p)
+{
+    return p->at < p->n && p->text[p->at] >= '0' && p->text[p->at] <= '9';
+}
 
 static bool parse_digits(Parser *p)
 {
@@ -348,7 +355,7 @@ static bool parse_value(Parser *p, Json *j, int depth)
     return c == '-' || next_digit(p) ? parse_number(p, j) : parse_word(p, j);
 }
 
-/* ---- documents -------------------------------------------------------------------------------- */
+/* ---- documents ------------------------------------------------------------------------------- */
 
 static Json *parse_document(Parser p)
 {
@@ -373,7 +380,7 @@ Json *json_parse(const char *text, size_t n, const char *where, Error *e)
 {
     Parser p = { .text = (const uint8_t *)text, .n = n, .where = where, .lines = true, .e = e };
     const char *foreign = foreign_format(p.text, n);
-    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) p.text += 3, p.n -= 3;  /* the mark that editors add */
+    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) p.text += 3, p.n -= 3;
     skip_space(&p);
     if (foreign && p.at < p.n && !memchr("{[\"", p.text[p.at], 3)) {
         fail(e, "%s: not JSON, it looks like %s", where, foreign);
@@ -384,7 +391,8 @@ Json *json_parse(const char *text, size_t n, const char *where, Error *e)
 
 Json *json_parse_header(const char *text, size_t n, size_t origin, const char *where, Error *e)
 {
-    return parse_document((Parser){ .text = (const uint8_t *)text, .n = n, .where = where, .origin = origin, .e = e });
+    return parse_document((Parser){ .text = (const uint8_t *)text, .n = n, .where = where,
+                                    .origin = origin, .e = e });
 }
 
 Json *json_read(const char *path, size_t limit, Error *e)
@@ -423,7 +431,7 @@ char *json_quote(const char *text, size_t n)
     return quoted;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 const Json *json_get(const Json *object, const char *key)
 {
@@ -457,16 +465,19 @@ static const char *describe(const Json *j, char out[SHOWN + 2])
 }
 
 /* *out = object[key], or NULL where it is absent or null; false when object is none. */
-static bool lookup(const Json *object, const char *key, const Json **out, const char *where, Error *e)
+static bool lookup(const Json *object, const char *key, const Json **out, const char *where,
+                   Error *e)
 {
     char shown[SHOWN + 2];
     *out = json_get(object, key);
     if (*out && (*out)->type == JSON_NULL) *out = NULL;
     if (!object || object->type == JSON_OBJECT) return true;
-    return fail(e, "%s: found %s, want an object that may hold %s", where, describe(object, shown), key);
+    return fail(e, "%s: found %s, want an object that may hold %s", where,
+                describe(object, shown), key);
 }
 
-bool json_int(const Json *object, const char *key, int low, int high, int *out, const char *where, Error *e)
+bool json_int(const Json *object, const char *key, int low, int high, int *out, const char *where,
+              Error *e)
 {
     char shown[SHOWN + 2];
     const Json *j;
@@ -476,7 +487,8 @@ bool json_int(const Json *object, const char *key, int low, int high, int *out, 
     errno = 0;
     long long value = whole ? strtoll(j->text, NULL, 10) : 0;
     if (!whole || errno || value < low || value > high)
-        return fail(e, "%s: %s: found %s, want a whole number in %d..%d", where, key, describe(j, shown), low, high);
+        return fail(e, "%s: %s: found %s, want a whole number in %d..%d", where, key,
+                    describe(j, shown), low, high);
     *out = (int)value;
     return true;
 }
@@ -484,10 +496,10 @@ bool json_int(const Json *object, const char *key, int low, int high, int *out, 
 /* Whether j is a number in low..high; *out receives it then. */
 static bool number_in(const Json *j, double low, double high, double *out)
 {
-    double value = j->type == JSON_NUMBER ? strtod(j->text, NULL) : 0;     /* inf when it overflows */
-    if (j->type != JSON_NUMBER || !(value >= low && value <= high) || !isfinite(value)) return false;
-    *out = value;
-    return true;
+    double value = j->type == JSON_NUMBER ? strtod(j->text, NULL) : 0;   /* inf when it overflows */
+    bool ok = j->type == JSON_NUMBER && value >= low && value <= high && isfinite(value);
+    if (ok) *out = value;
+    return ok;
 }
 
 bool json_float(const Json *object, const char *key, double low, double high, double *out,
@@ -497,7 +509,8 @@ bool json_float(const Json *object, const char *key, double low, double high, do
     const Json *j;
     if (!lookup(object, key, &j, where, e)) return false;
     return !j || number_in(j, low, high, out)
-        || fail(e, "%s: %s: found %s, want a number in %g..%g", where, key, describe(j, shown), low, high);
+        || fail(e, "%s: %s: found %s, want a number in %g..%g", where, key, describe(j, shown),
+                low, high);
 }
 
 bool json_floats(const Json *object, const char *key, int n, double low, double high, double *out,
@@ -507,9 +520,11 @@ bool json_floats(const Json *object, const char *key, int n, double low, double 
     const Json *j;
     if (!lookup(object, key, &j, where, e)) return false;
     if (!j) return true;
-    if (j->type != JSON_ARRAY || j->count != n)
-        return fail(e, "%s: %s: found %s of %d, want a list of %d numbers", where, key,
-                    describe(j, shown), j->count, n);
+    if (j->type != JSON_ARRAY)
+        return fail(e, "%s: %s: found %s, want an array of %d numbers", where, key,
+                    describe(j, shown), n);
+    if (j->count != n)
+        return fail(e, "%s: %s: found an array of %d, want %d numbers", where, key, j->count, n);
     for (j = j->first; j; j = j->next)
         if (!number_in(j, low, high, out++))
             return fail(e, "%s: %s: found %s, want numbers in %g..%g", where, key,

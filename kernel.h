@@ -99,9 +99,15 @@ typedef struct {
 #define VL 16
 #define MR 8
 #define NV 2
+#if defined(WIDE_BY_HALVES)                             /* the same text on AVX2: tests where AVX-512 is missing */
+#define vfma(a, b, c) KER(fma_halves)(a, b, c)
+#define vhalf(p) KER(half_halves)(p)
+#define TARGET "avx2,fma,f16c"
+#else
 #define vfma(a, b, c) ((V)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define vhalf(p) ((V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
 #define TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
+#endif
 #endif
 
 #define NR (VL * NV)
@@ -148,6 +154,21 @@ typedef uint16_t KER(H) __attribute__((vector_size(2 * VL), aligned(1), may_alia
 #define vld(p) ((V)*(const VU *)(p))
 #define vst(p, v) (*(VU *)(p) = (v))
 #define vselect(mask, a, b) vvalue((vbits(a) & (mask)) | (vbits(b) & ~(mask)))
+#if ISA == ISA_AVX512 && defined(WIDE_BY_HALVES)
+typedef union { V v; __m256 half[2]; } KER(Halves);
+ALWAYS V KER(fma_halves)(V a, V b, V c)
+{
+    KER(Halves) x = { a }, y = { b }, z = { c };
+    for (int i = 0; i < 2; i++) z.half[i] = _mm256_fmadd_ps(x.half[i], y.half[i], z.half[i]);
+    return z.v;
+}
+ALWAYS V KER(half_halves)(const uint8_t *p)
+{
+    KER(Halves) z;
+    for (int i = 0; i < 2; i++) z.half[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16 * i)));
+    return z.v;
+}
+#endif
 #define vmax(a, b) KER(larger)(a, b)
 ALWAYS V KER(larger)(V a, V b) { U m = vgreater(a, b); return vselect(m, a, b); }
 

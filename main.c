@@ -228,22 +228,24 @@ void say(const Args *a, const char *format, ...)
     fputc('\n', stderr);
 }
 
-void print_field(const char *text)
+void print_bytes(const char *text, size_t n)
 {
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+    for (const unsigned char *c = (const unsigned char *)text, *end = c + n; c < end; c++)
         if (*c == '\t') fputs("\\t", stdout);
         else if (*c == '\n') fputs("\\n", stdout);
         else if (*c == '\\') fputs("\\\\", stdout);
         else if (*c < 0x20 || *c == 0x7f) printf("\\x%02x", *c);
         else putchar(*c);
 }
+void print_field(const char *text) { print_bytes(text, strlen(text)); }
 
-void print_json(const char *text)
+void print_json_bytes(const char *text, size_t n)
 {
-    char *quoted = json_quote(text, strlen(text));
+    char *quoted = json_quote(text, n);
     fputs(quoted ? quoted : "null", stdout);
     free(quoted);
 }
+void print_json(const char *text) { print_json_bytes(text, strlen(text)); }
 
 bool choose_machine(const Args *a, Error *e) { return machine_choose(a->threads, a->isa, e); }
 

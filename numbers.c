@@ -1,12 +1,12 @@
-/* numbers.c - functions with the same bits on every machine, and torch's noise.  Contract: tensor.h.
+/* numbers.c - functions of equal bits on every machine, and torch's noise.  Contract: tensor.h.
  *
- * A system's libm differs from the next one's in the last bits, so nothing here calls it: only + - * /,
- * sqrt and fma, which IEEE 754 rounds alike everywhere.  Where double is too short for a last bit that is
- * right, a number is a Pair, an unevaluated sum of two doubles (Dekker 1971). */
+ * A system's libm differs from the next one's in the last bits, so nothing here calls it: only
+ * + - * /, sqrt and fma, which IEEE 754 rounds alike everywhere.  Where double is too short for a
+ * last bit that is right, a number is a Pair, an unevaluated sum of two doubles (Dekker 1971). */
 #include "tensor.h"
 #include <math.h>
 
-/* ---- pairs --------------------------------------------------------------------------------------- */
+/* ---- pairs --------------------------------------------------------------------------------- */
 
 typedef struct { double hi, lo; } Pair;
 
@@ -34,7 +34,7 @@ static Pair pair_mul(Pair a, Pair b)
     return two_sum(p.hi, p.lo + (a.hi * b.lo + a.lo * b.hi));
 }
 
-/* ---- the binary form ------------------------------------------------------------------------------ */
+/* ---- the binary form ----------------------------------------------------------------------- */
 
 static uint64_t bits_of(double x)
 {
@@ -55,12 +55,12 @@ static double power_of_two(int k)                                /* -1022 <= k <
     return double_of((uint64_t)(k + 1023) << 52);
 }
 
-static double nearest(double x)                                  /* the whole number, |x| < 2^51 */
+static double nearest(double x)                                 /* the whole number, |x| < 2^51 */
 {
     return (x + 0x1.8p52) - 0x1.8p52;
 }
 
-/* ---- exp, log, pow --------------------------------------------------------------------------------- */
+/* ---- exp, log, pow ------------------------------------------------------------------------- */
 
 /* log 2 in two parts; the first has 42 bits, so its product with an exponent is exact. */
 static const double ln2_hi = 0x1.62e42fefa38p-1, ln2_lo = 0x1.ef35793c7673p-45;
@@ -108,7 +108,7 @@ static double exp_pair(Pair x)
     Pair one_r = two_sum(1, r.hi);
     double e = one_r.hi + (one_r.lo + (r.lo + r.hi * (r.lo + r.hi * sum)));
 
-    int half = (int)k / 2;                                       /* 2^k itself may not be a double */
+    int half = (int)k / 2;                                    /* 2^k itself may not be a double */
     return e * power_of_two(half) * power_of_two((int)k - half);
 }
 
@@ -144,11 +144,12 @@ double f_pow(double x, double y)
     return sign * exp_pair(pair_mul(log_x, (Pair){ y, 0 }));
 }
 
-/* ---- sin, cos -------------------------------------------------------------------------------------- */
+/* ---- sin, cos ------------------------------------------------------------------------------ */
 
 /* x = q pi/2 + r,   |r| <= pi/4;   returns q mod 4.
- * x is m 2^e with m a 53-bit integer.  Of the bits of 2/pi only 192 matter: those before, times m 2^e,
- * give multiples of 4, those after less than 2^-137 (Payne, Hanek 1983).  So one path serves every x. */
+ * x is m 2^e with m a 53-bit integer.  Of the bits of 2/pi only 192 matter: those before, times
+ * m 2^e, give multiples of 4, those after less than 2^-137 (Payne, Hanek 1983).  So one path serves
+ * every x. */
 static int quadrant(double x, Pair *r)
 {
     static const uint32_t two_over_pi[] = {                      /* after 64 bits of zero */
@@ -164,7 +165,7 @@ static int quadrant(double x, Pair *r)
 
     uint64_t bits = bits_of(x), m = (bits & 0xfffffffffffff) | 0x10000000000000;
     int e = (int)(bits >> 52 & 0x7ff) - 1075, first = 64 + e - 2;     /* the bit worth 2 / 2^e */
-    uint32_t part[7] = { 0 }, product[7] = { 0 };                /* part[0] is the most significant */
+    uint32_t part[7] = { 0 }, product[7] = { 0 };            /* part[0] is the most significant */
     for (int i = 0; i < 6; i++) {
         const uint32_t *w = two_over_pi + first / 32 + i;
         part[i] = (uint32_t)(((uint64_t)w[0] << 32 | w[1]) >> (32 - first % 32));
@@ -233,7 +234,7 @@ double f_cos(double x)
     return sine_of(q + 1, r);
 }
 
-/* ---- noise ----------------------------------------------------------------------------------------- */
+/* ---- noise --------------------------------------------------------------------------------- */
 
 /* Mersenne twister (Matsumoto, Nishimura 1998). */
 void rng_seed(Rng *r, uint64_t seed)
@@ -262,27 +263,29 @@ static uint32_t rng_word(Rng *r)
     return y ^ y >> 18;
 }
 
-static float uniform24(Rng *r)                                   /* 24 bits of one word, in [0, 1) */
+static float uniform24(Rng *r)                                /* 24 bits of one word, in [0, 1) */
 {
     return (float)(rng_word(r) & 0xffffff) * 0x1p-24f;
 }
 
-static double uniform53(Rng *r)                                  /* 53 bits of two words, in [0, 1) */
+static double uniform53(Rng *r)                              /* 53 bits of two words, in [0, 1) */
 {
     uint64_t high = rng_word(r), low = rng_word(r);
     return (double)((high << 32 | low) & 0x1fffffffffffff) * 0x1p-53;
 }
 
-/* log u in float for 0 < u <= 1, and sin and cos of an angle in [0, 2 pi]: the minimax polynomials of
- * Moshier's Cephes, with the fused steps that torch's vector path has, so that the noise is torch's to
- * the last bit (on x86; its scalar path is within 3 units of that). */
+/* log u in float for 0 < u <= 1, and sin and cos of an angle in [0, 2 pi]: the minimax polynomials
+ * of Moshier's Cephes, with the fused steps that torch's vector path has, so that the noise is
+ * torch's to the last bit (on x86; its scalar path strays by units of the last place). */
 static float log_float(float u)
 {
-    static const float p[] = { 7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f,
-        1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f };
+    static const float p[] = {
+        7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+        -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f,
+    };
     uint32_t bits;
     memcpy(&bits, &u, sizeof bits);
-    float k = (float)((int)(bits >> 23) - 126), m;               /* u = 2^k m, sqrt(1/2) <= m < sqrt(2) */
+    float k = (float)((int)(bits >> 23) - 126), m;       /* u = 2^k m, sqrt(1/2) <= m < sqrt(2) */
     bits = (bits & 0x7fffff) | 0x3f000000;
     memcpy(&m, &bits, sizeof m);
     if (m < 0.70710678f) { k -= 1; m += m; }
@@ -300,8 +303,10 @@ static void sin_cos_float(float angle, float *sine, float *cosine)
     r = fmaf(y, -2.4187564849853515625e-4f, r);
     r = fmaf(y, -3.77489497744594108e-8f, r);
     float z = r * r;
-    float c = fmaf(fmaf(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
-    float s = fmaf(fmaf(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
+    float c = fmaf(2.443315711809948e-5f, z, -1.388731625493765e-3f);
+    float s = fmaf(-1.9515295891e-4f, z, 8.3321608736e-3f);
+    c = fmaf(c, z, 4.166664568298827e-2f);
+    s = fmaf(s, z, -1.6666654611e-1f);
     c = fmaf(c * z, z, -0.5f * z) + 1;
     s = fmaf(s * z, r, r);
     *sine = (q & 1 ? c : s) * (q & 2 ? -1 : 1);

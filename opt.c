@@ -385,6 +385,13 @@ static void echo_text(FILE *out, const char *name, const char *text)
     free(quoted);
 }
 
+/* What needs another option says nothing without it. */
+static bool useful(const Options *o, const Opt *row)
+{
+    const Opt *needed = row->needs ? find(o, row->needs, strlen(row->needs), 0) : NULL;
+    return !needed || *(const char *const *)field(o, needed);
+}
+
 char *opt_echo(const Options *o)
 {
     char *text = NULL, number[32];
@@ -393,7 +400,7 @@ char *opt_echo(const Options *o)
     if (!out) return NULL;
     for (const Opt *row = o->table; row->name; row++) {
         const void *value = field(o, row);
-        if (!row->echo || !(row->verbs & o->verb) || (row->needs && !opt_given(o, row->needs))) continue;
+        if (!row->echo || !(row->verbs & o->verb) || !useful(o, row)) continue;
         switch (row->kind) {
         case OPT_FLAG: if (*(const bool *)value) fprintf(out, "%s = true\n", row->name); break;
         case OPT_TEXT: echo_text(out, row->name, *(const char *const *)value); break;

@@ -11,8 +11,7 @@ bool picture_make(Picture *p, uint64_t w, uint64_t h, const char *where, Error *
 {
     if (w < 1 || h < 1 || w > SIDE_LIMIT || h > SIDE_LIMIT || w * h > PIXEL_LIMIT)
         return fail(e, "%s: size, found %llu x %llu, wanted 1 to %d a side and at most %d pixels",
-                    where,
-                    (unsigned long long)w, (unsigned long long)h, SIDE_LIMIT, PIXEL_LIMIT);
+                    where, (unsigned long long)w, (unsigned long long)h, SIDE_LIMIT, PIXEL_LIMIT);
     size_t bytes = (size_t)(w * h) * 3;
     p->w = (int)w;
     p->h = (int)h;
@@ -104,8 +103,7 @@ static char *text_copy(const void *bytes, size_t n, bool latin1)
 }
 
 bool picture_text(Picture *p, const void *key, size_t key_size, const void *value, size_t size,
-                  bool latin1,
-                  const char *where, Error *e)
+                  bool latin1, const char *where, Error *e)
 {
     if (key_size > TEXT_LIMIT || size > TEXT_LIMIT || p->text_size + key_size + size > TEXT_LIMIT)
         return fail(e, "%s: texts, found %zu bytes, wanted at most %d together", where,
@@ -289,8 +287,7 @@ static bool pnm_parse(Picture *p, const uint8_t *bytes, size_t n, const char *wh
     Pnm f = { bytes, n, 2, p, where, e };
     int kind = bytes[1] - '0';
     uint32_t w, h, most = 1;
-    if (kind == 7) return fail(e, "%s: picture, found PAM (P7), wanted PNG, JPEG or P1 to P6",
-                               where);
+    if (kind == 7) return bad(&f, "picture, found PAM (P7), wanted PNG, JPEG or P1 to P6");
     if (n > 2 && !is_space(bytes[2]) && bytes[2] != '#')
         return fail(e, "%s: picture, found P%d without a blank behind it", where, kind);
     p->format = formats[kind % 3];
@@ -357,8 +354,8 @@ bool ppm_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *t
         if (!written) return false;
     }
     int n = snprintf(size, sizeof size, "%d %d\n255\n", w, h);
-    return output_write(o, size, (size_t)n, e) && output_write(o, rgb, (size_t)w * (size_t)h * 3,
-                                                               e);
+    return output_write(o, size, (size_t)n, e) &&
+           output_write(o, rgb, (size_t)w * (size_t)h * 3, e);
 }
 
 /* ---- resize: Pillow, src/libImaging/Resample.c ----------------------------------------------- */

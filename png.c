@@ -53,7 +53,8 @@ static const uint16_t distance_base[DISTANCES] = {
     1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049,
     3073, 4097, 6145, 8193, 12289, 16385, 24577 };
 static const uint8_t distance_bits[DISTANCES] = {
-    0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13 };
+    0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13,
+    13 };
 static const uint8_t meta_order[19] = {
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
 
@@ -62,15 +63,15 @@ static const uint8_t meta_order[19] = {
 /* A Huffman code: by its first QUICK bits where it is that short, else canonically. */
 enum { QUICK = 10 };
 typedef struct {
-    uint16_t quick[1 << QUICK];                            /* symbol << 4 | length, 0: longer */
+    uint16_t quick[1 << QUICK];                    /* symbol << 4 | length, 0: longer */
     uint16_t count[16], symbol[LITERALS];          /* codes of each length; symbols in code order */
 } Code;
 
 typedef struct {
     const uint8_t *in; size_t size, next;
-    uint64_t bits; int held;                               /* read ahead, first bit lowest */
+    uint64_t bits; int held;                       /* read ahead, first bit lowest */
     uint8_t *out; size_t room, used;
-    const char *wrong;                                     /* the first thing that is */
+    const char *wrong;                             /* the first thing that is */
     Code literal, distance;
 } Inflate;
 
@@ -264,10 +265,10 @@ typedef struct {
     Picture *p; const char *where; Error *e;
     uint32_t w, h;
     int depth, type, channels; bool interlaced;
-    uint8_t palette[256][4]; int colours;                  /* RGBA */
-    bool keyed; unsigned key[3];                           /* the transparent colour, as stored */
-    uint8_t *data; size_t size;                            /* all IDAT together */
-    int past;                                          /* a palette index without a colour, or -1 */
+    uint8_t palette[256][4]; int colours;          /* RGBA */
+    bool keyed; unsigned key[3];                   /* the transparent colour, as stored */
+    uint8_t *data; size_t size;                    /* all IDAT together */
+    int past;                                      /* a palette index without a colour, or -1 */
 } Png;
 
 /* fail with the name of the file in front. */
@@ -347,7 +348,8 @@ static bool png_text(Png *g, const uint8_t *d, size_t n, char kind)
     }
     for (int skipped = 0; kind == 'i' && skipped < 2; skipped++) {
         value = value < end ? memchr(value, 0, (size_t)(end - value)) : NULL;
-        if (!value++) return true;
+        if (!value) return true;
+        value++;
     }
     size_t size = (size_t)(end - value);
     uint8_t *plain = NULL;
@@ -534,7 +536,7 @@ static bool png_pixels(Png *g)
     const Pass *pass = g->interlaced ? adam7 : &whole;
     size_t size[7] = {0}, total = 0, used;
     if (!picture_make(g->p, g->w, g->h, g->where, g->e)) return false;
-    for (int i = 0; i < passes; i++) {                   /* at most 2^28 * 8 + rows: fits 64 bits */
+    for (int i = 0; i < passes; i++) {
         size_t n = pass_row(g, pass[i]);
         bool fits = n == 0 || (size_mul(n + 1, pass_rows(g, pass[i]), &size[i]) &&
                                size_add(total, size[i], &total));
@@ -580,10 +582,11 @@ enum { BLOCK = 1 << 15, ROOM = BLOCK * 6 + 1024, CHAIN = 48, SHORTEST = 4, HASHE
 
 typedef struct {
     Output *o; Error *e;
-    const uint8_t *in; size_t n;                           /* the whole input */
+    const uint8_t *in; size_t n;                   /* the whole input */
     uint32_t head[HASHES], before[WINDOW];         /* position + 1 of the last, of the one before */
-    uint16_t symbol[BLOCK], back[BLOCK]; int count;  /* a literal, or 256 + length and a distance */
-    uint32_t literals[LITERALS], distances[DISTANCES];     /* how often */
+    uint16_t symbol[BLOCK], back[BLOCK];           /* a literal, or 256 + length and a distance */
+    int count;
+    uint32_t literals[LITERALS], distances[DISTANCES];                     /* how often */
     uint8_t out[ROOM]; size_t used;
     uint64_t bits; int held;
 } Deflate;
@@ -898,7 +901,7 @@ static bool put_text(Output *o, const char *key, const char *value, Error *e)
         size_t plain = latin1_of(value, d + n);
         if (plain == SIZE_MAX && utf8_valid(value, size)) {
             name = "iTXt";
-            memset(d + n, 0, 4);                         /* not packed; no language, no other key */
+            memset(d + n, 0, 4);                   /* not packed; no language, no other key */
             n += 4;
         }
         if (plain == SIZE_MAX) memcpy(d + n, value, size);

@@ -1,9 +1,9 @@
 /* safetensors.c - weights: reading them, binding them to structs, writing tensors.
  *
  * A file is  u64 N little-endian | N bytes of JSON | data;  the JSON maps names to dtype, shape and
- * data_offsets [begin, end) counted from the start of the data.  Every rule of the format's README and of
- * its reference reader is checked here, once, so that an Entry can be trusted: its bytes lie in the map
- * and are as many as its shape needs. */
+ * data_offsets [begin, end) counted from the start of the data.  Every rule of the format's README
+ * and of its reference reader is checked here, once, so that an Entry can be trusted: its bytes lie
+ * in the map and are as many as its shape needs. */
 #include "io.h"
 
 #include <dirent.h>
@@ -14,7 +14,8 @@
 #error "weights are read where they lie in the file, which is little-endian"
 #endif
 
-enum { HEADER_MOST = 100 * 1000 * 1000, INDEX_MOST = 64 << 20, SHARDS_MOST = 1024, NAME_MOST = 512 };
+enum { HEADER_MOST = 100 * 1000 * 1000, INDEX_MOST = 64 << 20, SHARDS_MOST = 1024 };
+enum { NAME_MOST = 512 };                  /* of names that the program makes */
 
 static const struct { const char *name; unsigned bits; int type; } dtypes[] = {
     { "F32", 32, F32 },             { "F16", 16, F16 },             { "BF16", 16, BF16 },
@@ -23,8 +24,8 @@ static const struct { const char *name; unsigned bits; int type; } dtypes[] = {
     { "U32", 32, NOT_COMPUTED },    { "U16", 16, NOT_COMPUTED },    { "U8", 8, NOT_COMPUTED },
     { "BOOL", 8, NOT_COMPUTED },    { "C64", 64, NOT_COMPUTED },    { "F4", 4, NOT_COMPUTED },
     { "F6_E2M3", 6, NOT_COMPUTED }, { "F6_E3M2", 6, NOT_COMPUTED }, { "F8_E5M2", 8, NOT_COMPUTED },
-    { "F8_E4M3", 8, NOT_COMPUTED }, { "F8_E8M0", 8, NOT_COMPUTED }, { "F8_E4M3FNUZ", 8, NOT_COMPUTED },
-    { "F8_E5M2FNUZ", 8, NOT_COMPUTED },
+    { "F8_E4M3", 8, NOT_COMPUTED }, { "F8_E8M0", 8, NOT_COMPUTED },
+    { "F8_E4M3FNUZ", 8, NOT_COMPUTED }, { "F8_E5M2FNUZ", 8, NOT_COMPUTED },
 };
 
 typedef unsigned long long ull;            /* what printf takes */
@@ -43,7 +44,7 @@ static size_t next_alternative(const char **at, const char **part)
     return n;
 }
 
-/* ---- one header ------------------------------------------------------------------------------- */
+/* ---- one header ------------------------------------------------------------------------------ */
 
 static uint64_t header_length(const File *f)
 {
@@ -71,8 +72,8 @@ static bool read_header(Weights *w, int i, Error *e)
 {
     const File *f = &w->files[i];
     if (f->size < 8)
-        return fail(e, "%s: too short for the header length of safetensors, found %zu bytes, want at least 8",
-                    f->path, f->size);
+        return fail(e, "%s: too short for the header length of safetensors, found %zu bytes,"
+                    " want at least 8", f->path, f->size);
     uint64_t n = header_length(f);
     const char *foreign = f->size > 8 && f->at[8] == '{' ? NULL : foreign_format(f->at, f->size);
     const char *hint = foreign ? "; it looks like " : "";
@@ -81,8 +82,9 @@ static bool read_header(Weights *w, int i, Error *e)
         return fail(e, "%s: not safetensors: header length is %llu, want at most %d%s%s",
                     f->path, (ull)n, HEADER_MOST, hint, foreign);
     if (n > f->size - 8)
-        return fail(e, "%s: file has %zu bytes, needs %llu for its header: %s%s%s", f->path, f->size, (ull)n + 8,
-                    *foreign ? "not safetensors" : "truncated download?", hint, foreign);
+        return fail(e, "%s: file has %zu bytes, needs %llu for its header: %s%s%s", f->path,
+                    f->size, (ull)n + 8, *foreign ? "not safetensors" : "truncated download?",
+                    hint, foreign);
 
     Error inner = { 0 };
     w->headers[i] = json_parse_header((const char *)f->at + 8, (size_t)n, 8, f->path, &inner);
@@ -92,7 +94,7 @@ static bool read_header(Weights *w, int i, Error *e)
     return check_metadata(w->headers[i], f->path, e);
 }
 
-/* ---- its tensors ------------------------------------------------------------------------------ */
+/* ---- its tensors ----------------------------------------------------------------------------- */
 
 /* path: tensor 'NAME': message. */
 PRINTF(4, 5)
@@ -133,8 +135,8 @@ static bool read_dtype(Entry *t, const Json *dtype, const char *path, unsigned *
         *bits = dtypes[i].bits;
         return true;
     }
-    return wrong(e, path, t, "dtype \"%s\" is not known, want one of safetensors 0.8 (F32, F16, BF16, I64, ...)",
-                 name_shown(dtype->text, dtype->length, shown));
+    return wrong(e, path, t, "dtype \"%s\" is not known, want one of safetensors 0.8 (F32, F16,"
+                 " BF16, I64, ...)", name_shown(dtype->text, dtype->length, shown));
 }
 
 /* The shape of t into shape, and the bytes that it needs. */
@@ -150,11 +152,14 @@ static bool read_shape(Entry *t, const Json *json, const char *path, unsigned bi
     for (const Json *j = json->first; j; j = j->next, shape++) {
         if (!read_u64(j, shape))
             return wrong(e, path, t, "shape: found %s, want whole numbers in 0..2^64-1",
-                         j->type == JSON_NUMBER ? name_shown(j->text, j->length, shown) : "what is no number");
-        if (*shape && size > UINT64_MAX / *shape) return wrong(e, path, t, "size overflows: shape times shape");
+                         j->type == JSON_NUMBER ? name_shown(j->text, j->length, shown)
+                                                : "what is no number");
+        if (*shape && size > UINT64_MAX / *shape)
+            return wrong(e, path, t, "size overflows: more than 2^64 values");
         size *= *shape;
     }
-    if (size > UINT64_MAX / bits) return wrong(e, path, t, "size overflows: %llu values of %u bits", (ull)size, bits);
+    if (size > UINT64_MAX / bits)
+        return wrong(e, path, t, "size overflows: %llu values of %u bits", (ull)size, bits);
     if (size * bits % 8)
         return wrong(e, path, t, "%llu values of %u bits do not fill whole bytes", (ull)size, bits);
     *bytes = size * bits / 8;
@@ -169,14 +174,15 @@ static bool read_offsets(Entry *t, const Json *json, const char *path, uint64_t 
     if (!read_u64(json->first, &t->begin) || !read_u64(json->first->next, &t->end))
         return wrong(e, path, t, "data_offsets: want whole numbers in 0..2^64-1");
     if (t->end < t->begin)
-        return wrong(e, path, t, "data_offsets run backwards, from %llu to %llu", (ull)t->begin, (ull)t->end);
+        return wrong(e, path, t, "data_offsets run backwards, from %llu to %llu",
+                     (ull)t->begin, (ull)t->end);
     if (t->end - t->begin != bytes)
         return wrong(e, path, t, "its shape needs %llu bytes of %s, data_offsets has %llu",
                      (ull)bytes, t->dtype, (ull)(t->end - t->begin));
     return true;
 }
 
-/* One member of a header into t, whose file is set; t->at waits until the offsets are known to be good. */
+/* One member of a header into t, whose file is set; t->at waits until the offsets are checked. */
 static bool read_entry(const Weights *w, const Json *json, Entry *t, uint64_t *shape, Error *e)
 {
     const char *path = w->files[t->file].path;
@@ -199,7 +205,8 @@ static int by_offset(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The tensors of one file, sorted here by place, must tile its data: no hole, no overlap, nothing after. */
+/* The tensors of one file, sorted here by place, must tile its data: no hole, no overlap, nothing
+ * after them. */
 static bool check_tiling(const File *f, Entry **sorted, size_t n, Error *e)
 {
     uint64_t end = 0, start = 8 + header_length(f), data = f->size - start;
@@ -208,20 +215,24 @@ static bool check_tiling(const File *f, Entry **sorted, size_t n, Error *e)
     for (size_t i = 0; i < n; end = sorted[i++]->end) {
         const Entry *t = sorted[i], *before = i ? sorted[i - 1] : NULL;
         if (t->begin > end)
-            return wrong(e, f->path, t, "begins at byte %llu of the data, want %llu: the %llu bytes before it are"
-                         " no tensor's", (ull)t->begin, (ull)end, (ull)(t->begin - end));
+            return wrong(e, f->path, t, "begins at byte %llu of the data, want %llu: the %llu bytes"
+                         " before it are no tensor's",
+                         (ull)t->begin, (ull)end, (ull)(t->begin - end));
         if (t->begin < end)
-            return wrong(e, f->path, t, "data_offsets [%llu, %llu] overlap those of '%s', [%llu, %llu]", (ull)t->begin,
-                         (ull)t->end, name_shown(before->name, before->name_length, shown),
+            return wrong(e, f->path, t, "data_offsets [%llu, %llu] overlap those of '%s',"
+                         " [%llu, %llu]", (ull)t->begin, (ull)t->end,
+                         name_shown(before->name, before->name_length, shown),
                          (ull)before->begin, (ull)before->end);
     }
     if (end > UINT64_MAX - start)
-        return wrong(e, f->path, sorted[n - 1], "data_offsets end at %llu, no file is so long", (ull)end);
+        return wrong(e, f->path, sorted[n - 1], "data_offsets end at %llu, no file is so long",
+                     (ull)end);
     if (end > data)
-        return fail(e, "%s: file has %zu bytes, needs %llu: truncated download?", f->path, f->size, (ull)(start + end));
+        return fail(e, "%s: file has %zu bytes, needs %llu: truncated download?", f->path, f->size,
+                    (ull)(start + end));
     if (end < data)
-        return fail(e, "%s: file has %zu bytes, needs %llu: what are the %llu bytes after the last tensor?",
-                    f->path, f->size, (ull)(start + end), (ull)(data - end));
+        return fail(e, "%s: file has %zu bytes, needs %llu: what are the %llu bytes after the last"
+                    " tensor?", f->path, f->size, (ull)(start + end), (ull)(data - end));
     return true;
 }
 
@@ -281,13 +292,14 @@ static bool read_entries(Weights *w, Error *e)
             count++;
         }
     }
-    if (count > INT_MAX) return fail(e, "%s: holds %zu tensors, want at most %d", w->path, count, INT_MAX);
+    if (count > INT_MAX)
+        return fail(e, "%s: holds %zu tensors, want at most %d", w->path, count, INT_MAX);
     Entry **sorted = malloc((count + 1) * sizeof *sorted);
     w->entries = calloc(count + 1, sizeof *w->entries);
     w->by_name = calloc(count + 1, sizeof *w->by_name);
     w->shapes = calloc(dims + 1, sizeof *w->shapes);
     bool ok = (sorted && w->entries && w->by_name && w->shapes)
-           || out_of_memory(e, w->path, count * (sizeof(Entry) + sizeof(int)), "the list of its tensors");
+           || out_of_memory(e, w->path, count * sizeof(Entry), "the list of its tensors");
     uint64_t *shapes = w->shapes;
     for (int i = 0; ok && i < w->file_count; i++) ok = read_file(w, i, sorted, &shapes, e);
     ok = ok && sort_names(w, sorted, e);
@@ -295,7 +307,7 @@ static bool read_entries(Weights *w, Error *e)
     return ok;
 }
 
-/* ---- which files ------------------------------------------------------------------------------ */
+/* ---- which files ----------------------------------------------------------------------------- */
 
 /* Room for count files and their headers. */
 static bool make_room(Weights *w, int count, Error *e)
@@ -318,11 +330,12 @@ static int by_text(const void *a, const void *b)
 static bool check_shard_name(const Json *j, const char *index, Error *e)
 {
     char shown[SHOWN];
-    if (j->type == JSON_STRING && j->length && !memchr(j->text, 0, j->length) && !memchr(j->text, '/', j->length)
+    bool string = j->type == JSON_STRING;
+    if (string && j->length && !memchr(j->text, 0, j->length) && !memchr(j->text, '/', j->length)
         && !json_is(j, ".") && !json_is(j, "..")) return true;
     return fail(e, "%s: weight_map: found %s%s, want the name of a file in the same folder", index,
-                j->type == JSON_STRING ? "file name " : "what is no string",
-                j->type == JSON_STRING ? name_shown(j->text, j->length, shown) : "");
+                string ? "file name " : "what is no string",
+                string ? name_shown(j->text, j->length, shown) : "");
 }
 
 /* The distinct file names of map into names, which has room for all its members; how many, or 0. */
@@ -354,7 +367,8 @@ static bool open_shards(Weights *w, const char *folder, const Json *index, Error
     for (int i = 0; ok && i < count; i++) {
         char *path = path_join(folder, names[i]->text);
         ok = path || out_of_memory(e, w->path, names[i]->length, "a shard's name");
-        if (ok && !file_exists(path)) ok = fail(e, "%s: missing, it is a shard that %s names", path, w->path);
+        if (ok && !file_exists(path))
+            ok = fail(e, "%s: missing, it is a shard that %s names", path, w->path);
         ok = ok && file_map(&w->files[i], path, 0, e);
         free(path);
     }
@@ -375,7 +389,10 @@ static const Entry *find(const Weights *w, const char *name, size_t n)
     return NULL;
 }
 
-const Entry *weights_find(const Weights *w, const char *name) { return find(w, name, strlen(name)); }
+const Entry *weights_find(const Weights *w, const char *name)
+{
+    return find(w, name, strlen(name));
+}
 
 /* Every tensor that the index names must be in the shard that it says. */
 static bool check_index(const Weights *w, const Json *index, Error *e)
@@ -395,7 +412,8 @@ static bool check_index(const Weights *w, const Json *index, Error *e)
 /* Nothing was found: say what was looked for, and what lies there that looks like weights. */
 static bool no_weights(const char *folder, const char *stem, Error *e)
 {
-    static const char *const others[] = { ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf" };
+    static const char *const others[] = { ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5",
+                                          ".onnx", ".gguf" };
     char other[SHOWN] = "", names[400] = "";
     DIR *d = opendir(folder);
     for (struct dirent *entry; d && !*other && (entry = readdir(d)); ) {
@@ -408,10 +426,12 @@ static bool no_weights(const char *folder, const char *stem, Error *e)
     for (const char *at = stem, *part; at && used < sizeof names; ) {
         const char *comma = at == stem ? "" : " or ";
         int n = (int)next_alternative(&at, &part);
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%.*s.safetensors", comma, n, part);
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%.*s.safetensors",
+                                 comma, n, part);
     }
-    return fail(e, "%s: no weights here, looked for %s, its .index.json and their .fp16 forms%s%s%s", folder, names,
-                *other ? "; found " : "", other, *other ? ", which is another format: convert it to safetensors" : "");
+    return fail(e, "%s: no weights here, looked for %s, its .index.json and their .fp16 forms"
+                "%s%s%s", folder, names, *other ? "; found " : "", other,
+                *other ? ", which is another format: convert it to safetensors" : "");
 }
 
 /* The first of the files that weights_open lists; *sharded when it is an index. */
@@ -449,7 +469,7 @@ bool weights_open(Weights *w, const char *path, const char *stem, Error *e)
     *w = (Weights){ 0 };
     bool folder = folder_exists(path), sharded = false;
     w->path = folder ? find_file(path, stem, &sharded, e) : strdup(path);
-    if (!w->path) return out_of_memory(e, path, strlen(path), "its name");    /* unless e says more */
+    if (!w->path) return out_of_memory(e, path, strlen(path), "its name");  /* unless e says more */
 
     Json *index = sharded ? json_read(w->path, INDEX_MOST, e) : NULL;
     bool ok = !sharded || index;
@@ -482,40 +502,44 @@ const Json *weights_metadata(const Weights *w, int i)
     return i >= 0 && i < w->file_count ? json_get(w->headers[i], "__metadata__") : NULL;
 }
 
-/* ---- binding ---------------------------------------------------------------------------------- */
+/* ---- binding --------------------------------------------------------------------------------- */
 
-/* 320x320x3x3 from a shape's letters. */
-static const char *wanted_shape(const char *letters, Dims dims, char out[80])
+/* What a character of a Bind's shape stands for. */
+static int dimension(char c, const Dims *dims)
 {
-    size_t used = 0;
-    out[0] = 0;
-    for (const char *c = letters; *c && used < 70; c++) {
-        if (*c == '|') used += (size_t)snprintf(out + used, 80 - used, " or ");
-        else if (*c >= '0' && *c <= '9') used += (size_t)snprintf(out + used, 80 - used, "%c", *c);
-        else used += (size_t)snprintf(out + used, 80 - used, "%d", dims.of[(unsigned char)*c & 127]);
-        if (*c != '|' && c[1] && c[1] != '|' && used < 79) out[used++] = 'x', out[used] = 0;
-    }
-    return *letters ? out : "a scalar";
+    return c >= '0' && c <= '9' ? c - '0' : dims->of[c & 127];
 }
 
-static const char *found_shape(const Entry *t, char out[80])
+/* "320x320x1x1 or 320x320" from "oi11|oi". */
+static const char *wanted_shape(const char *letters, const Dims *dims, char out[200])
 {
     size_t used = 0;
-    out[0] = 0;
-    for (int i = 0; i < t->rank && used < 50; i++)
-        used += (size_t)snprintf(out + used, 80 - used, i ? "x%llu" : "%llu", (ull)t->shape[i]);
+    for (const char *at = letters, *part; at && used < 100; ) {
+        const char *or = at == letters ? "" : " or ";
+        size_t n = next_alternative(&at, &part);
+        used += (size_t)snprintf(out + used, 20, "%s%s", or, n ? "" : "a scalar");
+        for (size_t i = 0; i < n && used < 150; i++)
+            used += (size_t)snprintf(out + used, 20, i ? "x%d" : "%d", dimension(part[i], dims));
+    }
+    return out;
+}
+
+static const char *found_shape(const Entry *t, char out[200])
+{
+    size_t used = 0;
+    for (int i = 0; i < t->rank && used < 150; i++)
+        used += (size_t)snprintf(out + used, 30, i ? "x%llu" : "%llu", (ull)t->shape[i]);
     return t->rank ? out : "a scalar";
 }
 
 /* True when one of the alternatives of letters is the shape of t. */
-static bool shape_fits(const Entry *t, const char *letters, Dims dims)
+static bool shape_fits(const Entry *t, const char *letters, const Dims *dims)
 {
     for (const char *at = letters, *part; at; ) {
         size_t n = next_alternative(&at, &part);
         bool fits = (int)n == t->rank && n <= 4;
         for (size_t i = 0; fits && i < n; i++) {
-            unsigned char c = (unsigned char)part[i];
-            int want = c >= '0' && c <= '9' ? c - '0' : dims.of[c & 127];
+            int want = dimension(part[i], dims);
             fits = want >= 0 && t->shape[i] == (uint64_t)want;
         }
         if (fits) return true;
@@ -536,12 +560,14 @@ static Entry *find_first(const Weights *w, const char *prefix, const char *names
     return NULL;
 }
 
-static bool bind_row(Weights *w, Weight *field, const Bind *row, Dims dims, const char *prefix, Error *e)
+static bool bind_row(Weights *w, Weight *field, const Bind *row, const Dims *dims,
+                     const char *prefix, Error *e)
 {
-    char found[80], wanted[80];
+    char found[200], wanted[200];
     *field = (Weight){ 0 };
     Entry *t = find_first(w, prefix, row->name);
-    if (!t) return row->flags & OPTIONAL || fail(e, "%s: %s%s: missing", w->path, prefix, row->name);
+    if (!t)
+        return row->flags & OPTIONAL || fail(e, "%s: %s%s: missing", w->path, prefix, row->name);
     const char *path = w->files[t->file].path;
     if (!shape_fits(t, row->shape, dims))
         return fail(e, "%s: %s: shape is %s, want %s", path, t->name, found_shape(t, found),
@@ -562,7 +588,8 @@ bool bind(Weights *w, void *block, const Bind *table, Dims dims, Error *e, const
     vsnprintf(under, sizeof under, prefix, args);
     va_end(args);
     for (const Bind *row = table; row->name; row++)
-        if (!bind_row(w, (Weight *)((char *)block + row->field), row, dims, under, e)) return false;
+        if (!bind_row(w, (Weight *)((char *)block + row->field), row, &dims, under, e))
+            return false;
     return true;
 }
 
@@ -575,7 +602,8 @@ static bool ends_in(const Entry *t, const char *endings)
     return false;
 }
 
-int weights_unbound(const Weights *w, const char *ignored, void (*each)(void *self, const Entry *t), void *self)
+int weights_unbound(const Weights *w, const char *ignored,
+                    void (*each)(void *self, const Entry *t), void *self)
 {
     int count = 0;
     for (int i = 0; i < w->count; i++) {
@@ -587,12 +615,12 @@ int weights_unbound(const Weights *w, const char *ignored, void (*each)(void *se
     return count;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 struct SafeWriter {
     char *path;
     Output *out, *data;                    /* the header is known last, so the data wait aside */
-    FILE *text;                            /* ,"name":{...} of every tensor, in entries once flushed */
+    FILE *text;                         /* ,"name":{...} of every tensor, in entries once flushed */
     char *entries; size_t entries_length;
     char **names; size_t count, room;      /* as JSON strings, to find equal ones */
     uint64_t end;
@@ -629,12 +657,14 @@ static const char *keep_name(SafeWriter *s, const char *name)
     return quoted;
 }
 
-bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape, const void *data, Error *e)
+bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape,
+              const void *data, Error *e)
 {
     Entry t = { .name = name, .name_length = strlen(name), .dtype = type == F32 ? "F32" : "F16" };
     uint64_t bytes = type == F32 ? 4 : 2;
     if (type != F32 && type != F16) return wrong(e, s->path, &t, "only F32 and F16 are written");
-    if (!strcmp(name, "__metadata__")) return wrong(e, s->path, &t, "the format keeps this name for itself");
+    if (!strcmp(name, "__metadata__"))
+        return wrong(e, s->path, &t, "the format keeps this name for itself");
     for (int i = 0; i < rank; i++) {
         if (shape[i] < 0 || (shape[i] && bytes > PTRDIFF_MAX / (uint64_t)shape[i]))
             return wrong(e, s->path, &t, "dimension %d is %d: negative or too large", i, shape[i]);
@@ -649,7 +679,10 @@ bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *sh
     return output_write(s->data, data, (size_t)bytes, e);
 }
 
-static int by_string(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_string(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static bool check_distinct(SafeWriter *s, Error *e)
 {
@@ -660,7 +693,8 @@ static bool check_distinct(SafeWriter *s, Error *e)
     return true;
 }
 
-/* The whole header into *out, which the caller frees. */
+/* The whole header into *out, which the caller frees.  Every entry brings a comma before it, which
+ * serves only behind metadata. */
 static bool build_header(SafeWriter *s, const char *const *metadata, char **out, size_t *length)
 {
     bool ok = !fflush(s->text) && !ferror(s->text), some = metadata && *metadata;
@@ -668,13 +702,15 @@ static bool build_header(SafeWriter *s, const char *const *metadata, char **out,
     if (!f) return false;
     fputs(some ? "{\"__metadata__\":{" : "{", f);
     for (const char *const *pair = metadata; some && *pair; pair += 2) {
-        char *key = json_quote(pair[0], strlen(pair[0])), *value = json_quote(pair[1], strlen(pair[1]));
-        ok = ok && key && value && fprintf(f, "%s%s:%s", pair == metadata ? "" : ",", key, value) > 0;
+        char *key = json_quote(pair[0], strlen(pair[0]));
+        char *value = json_quote(pair[1], strlen(pair[1]));
+        ok = ok && key && value;
+        if (ok) fprintf(f, "%s%s:%s", pair == metadata ? "" : ",", key, value);
         free(key);
         free(value);
     }
     if (some) fputs("}", f);
-    if (s->count) fwrite(s->entries + !some, 1, s->entries_length - !some, f);  /* the first comma or not */
+    if (s->count) fwrite(s->entries + !some, 1, s->entries_length - !some, f);
     fputs("}", f);
     ok = !ferror(f) && ok;
     return !fclose(f) && ok;
@@ -687,7 +723,8 @@ static bool write_file(SafeWriter *s, const char *header, size_t length, Error *
     size_t padded = (length + 7) / 8 * 8;
     for (int i = 0; i < 8; i++) head[i] = (uint8_t)((uint64_t)padded >> 8 * i);
     if (padded > HEADER_MOST)
-        return fail(e, "%s: its header would have %zu bytes, want at most %d", s->path, padded, HEADER_MOST);
+        return fail(e, "%s: its header would have %zu bytes, want at most %d", s->path, padded,
+                    HEADER_MOST);
     return output_write(s->out, head, sizeof head, e) && output_write(s->out, header, length, e)
         && output_write(s->out, "       ", padded - length, e) && output_append(s->out, s->data, e);
 }
@@ -697,7 +734,8 @@ bool safe_commit(SafeWriter *s, const char *const *metadata, Error *e)
     char *header = NULL;
     size_t length = 0;
     bool ok = check_distinct(s, e);
-    ok = ok && (build_header(s, metadata, &header, &length) || out_of_memory(e, s->path, length, "its header"));
+    ok = ok && (build_header(s, metadata, &header, &length)
+                || out_of_memory(e, s->path, length, "its header"));
     ok = ok && write_file(s, header, length, e);
     free(header);
     if (ok) {

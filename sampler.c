@@ -1,13 +1,14 @@
 /* sampler.c - the samplers of diffusers, each a few lines over the seam Model.  Manual: sampler.h.
  *
- * Names.  a is alphas_cumprod, the share of the picture left in x at a timestep; x0 the clean latents,
- * e the noise, z fresh noise, s a sigma (noise over signal).  A primed value belongs to the next step.
- * Values are float where the reference has float32 tensors, double where it has NumPy or Python. */
+ * Names.  a is alphas_cumprod, the share of the picture left in x at a timestep; x0 the clean
+ * latents, e the noise, z fresh noise, s a sigma (noise over signal).  A primed value belongs to
+ * the next step.  Values are float where the reference has float32 tensors, double where it has
+ * NumPy or Python. */
 #include "sampler.h"
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- methods: the defaults of their classes ---------------------------------------------------------- */
+/* ---- methods: the defaults of their classes ------------------------------------------------ */
 
 enum { LINEAR, SCALED_LINEAR, SQUAREDCOS };
 enum { LINSPACE, LEADING, TRAILING };
@@ -17,19 +18,22 @@ enum { FIXED_SMALL, FIXED_SMALL_LOG, FIXED_LARGE, FIXED_LARGE_LOG, LEARNED, LEAR
 enum { DPMSOLVERPP, DEIS, DPMSOLVER };
 enum { DISCRETE, KARRAS };
 
-/* What x is at a step: sqrt(a) x0 + sqrt(1-a) e, known by its timestep; the same, known by s; x0 + s e. */
+/* What x is at a step: sqrt(a) x0 + sqrt(1-a) e, known by its timestep; the same, known by s; or
+ * x0 + s e. */
 enum { BY_TIMESTEP, BY_SIGMA, UNSCALED };
 
 typedef struct Run Run;
 
+/* What a class knows of: Karras sigmas when asked for, and by use_karras_sigmas; terminal SNR 0;
+ * clipping; models that predict x0; two calls a step. */
+enum { HAS_KARRAS = 1, FILE_KARRAS = 2, RESCALES = 4, CLIPS = 8, TAKES_SAMPLE = 16, TWICE = 32 };
+
 typedef struct {
     const char *name, *class_name;
     void (*step)(Run *r, int i);            /* x at call i -> x at call i + 1 */
-    int form;
-    int calls;                              /* of the model, a step */
-    bool asked_karras, file_karras;         /* has it when asked; follows use_karras_sigmas */
-    bool rescales, clips, takes_sample;     /* what its class knows of */
-    int timestep_spacing, set_alpha_to_one, clip_sample;             /* defaults of its class */
+    int form, knows;
+    /* for what the file leaves out */
+    int timestep_spacing, set_alpha_to_one, clip_sample;
     double beta_start, beta_end; int beta_schedule;
 } Method;
 
@@ -38,24 +42,30 @@ static void euler_a(Run *r, int i), heun(Run *r, int i), lms(Run *r, int i), dpm
 static void unipc(Run *r, int i), lcm(Run *r, int i);
 
 static const Method methods[] = {
-    { "ddim", "DDIMScheduler", ddim, BY_TIMESTEP, 1, 0, 0, 1, 1, 1, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
-    { "ddpm", "DDPMScheduler", ddpm, BY_TIMESTEP, 1, 0, 0, 1, 1, 1, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
-    { "pndm", "PNDMScheduler", pndm, BY_TIMESTEP, 1, 0, 0, 0, 0, 0, LEADING, 0, 0, 0.0001, 0.02, LINEAR },
+    { "ddim", "DDIMScheduler", ddim, BY_TIMESTEP,
+      RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
+    { "ddpm", "DDPMScheduler", ddpm, BY_TIMESTEP,
+      RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
+    { "pndm", "PNDMScheduler", pndm, BY_TIMESTEP,
+      0, LEADING, 0, 0, 0.0001, 0.02, LINEAR },
     { "euler", "EulerDiscreteScheduler", euler, UNSCALED,
-      1, 1, 1, 1, 0, 1, LINSPACE, 1, 0, 0.0001, 0.02, LINEAR },
+      HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "euler_a", "EulerAncestralDiscreteScheduler", euler_a, UNSCALED,
-      1, 1, 0, 1, 0, 0, LINSPACE, 1, 0, 0.0001, 0.02, LINEAR },
+      HAS_KARRAS | RESCALES, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "heun", "HeunDiscreteScheduler", heun, UNSCALED,
-      2, 1, 1, 0, 1, 1, LINSPACE, 1, 0, 0.00085, 0.012, LINEAR },
+      HAS_KARRAS | FILE_KARRAS | CLIPS | TAKES_SAMPLE | TWICE,
+      LINSPACE, 0, 0, 0.00085, 0.012, LINEAR },
     { "lms", "LMSDiscreteScheduler", lms, UNSCALED,
-      1, 1, 1, 0, 0, 1, LINSPACE, 1, 0, 0.0001, 0.02, LINEAR },
+      HAS_KARRAS | FILE_KARRAS | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "dpm++2m", "DPMSolverMultistepScheduler", dpm, BY_SIGMA,
-      1, 1, 1, 1, 0, 1, LINSPACE, 1, 0, 0.0001, 0.02, LINEAR },
+      HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "unipc", "UniPCMultistepScheduler", unipc, BY_SIGMA,
-      1, 1, 1, 1, 0, 1, LINSPACE, 1, 0, 0.0001, 0.02, LINEAR },
+      HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "lcm", "LCMScheduler", lcm, BY_TIMESTEP,
-      1, 0, 0, 1, 1, 1, LEADING, 1, 0, 0.00085, 0.012, SCALED_LINEAR },
+      RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 0, 0.00085, 0.012, SCALED_LINEAR },
 };
+
+static int calls_a_step(const Method *m) { return m->knows & TWICE ? 2 : 1; }
 
 int sampler_method(const char *name)
 {
@@ -76,10 +86,10 @@ const char *sampler_methods(void)
     return "ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm";
 }
 const char *sampler_schedules(void) { return "discrete, karras"; }
-bool sampler_has_karras(int method) { return methods[method].asked_karras; }
+bool sampler_has_karras(int method) { return methods[method].knows & HAS_KARRAS; }
 bool sampler_has_eta(int method) { return methods[method].step == ddim; }
 
-/* ---- scheduler_config.json --------------------------------------------------------------------------- */
+/* ---- scheduler_config.json ----------------------------------------------------------------- */
 
 enum { WHOLE, NUMBER, SWITCH, WORD };
 
@@ -93,7 +103,8 @@ static const struct Key {
     { "num_train_timesteps", WHOLE, F(Schedule, num_train_timesteps), 2, 100000, NULL },
     { "beta_start", NUMBER, F(Schedule, beta_start), 1e-7, 0.999, NULL },
     { "beta_end", NUMBER, F(Schedule, beta_end), 1e-7, 0.999, NULL },
-    { "beta_schedule", WORD, F(Schedule, beta_schedule), 0, 0, "linear|scaled_linear|squaredcos_cap_v2" },
+    { "beta_schedule", WORD, F(Schedule, beta_schedule), 0, 0,
+      "linear|scaled_linear|squaredcos_cap_v2" },
     { "prediction_type", WORD, F(Schedule, prediction_type), 0, 0, "epsilon|v_prediction|sample" },
     { "timestep_spacing", WORD, F(Schedule, timestep_spacing), 0, 0, "linspace|leading|trailing" },
     { "steps_offset", WHOLE, F(Schedule, steps_offset), 0, 100000, NULL },
@@ -116,7 +127,7 @@ static const struct Key {
     { "timestep_scaling", NUMBER, F(Schedule, timestep_scaling), 1e-6, 1e6, NULL },
 };
 
-/* Settings that lead elsewhere, and the one value each may have beside null, false and an empty list. */
+/* Settings that lead elsewhere, and the one value that each may have beside null, false and []. */
 static const struct { const char *name, *only; } fixed_keys[] = {
     { "trained_betas", NULL }, { "thresholding", NULL }, { "use_exponential_sigmas", NULL },
     { "use_beta_sigmas", NULL }, { "use_lu_lambdas", NULL }, { "use_flow_sigmas", NULL },
@@ -138,7 +149,8 @@ static const char *spelled(const Json *j)
     }
 }
 
-static bool read_word(const Json *config, const struct Key *k, int *out, const char *where, Error *e)
+static bool read_word(const Json *config, const struct Key *k, int *out, const char *where,
+                      Error *e)
 {
     const char *word = NULL;
     if (!json_string(config, k->name, &word, where, e)) return false;
@@ -151,12 +163,14 @@ static bool read_word(const Json *config, const struct Key *k, int *out, const c
             *out = number;
             return true;
         }
-        if (!w[n]) return fail(e, "%s: %s: found '%s', wanted one of %s", where, k->name, word, k->words);
+        if (!w[n])
+            return fail(e, "%s: %s: found '%s', wanted one of %s", where, k->name, word, k->words);
         w += n + 1;
     }
 }
 
-static bool read_key(Schedule *s, const Json *config, const struct Key *k, const char *where, Error *e)
+static bool read_key(Schedule *s, const Json *config, const struct Key *k, const char *where,
+                     Error *e)
 {
     void *field = (char *)s + k->field;
     bool truth = *(int *)field == 1;
@@ -176,10 +190,10 @@ bool schedule_read(Schedule *s, const Json *config, const char *where, Error *e)
 {
     if (config->type != JSON_OBJECT)
         return fail(e, "%s: found %s, wanted an object", where, spelled(config));
-    *s = (Schedule){ .method = -1, .num_train_timesteps = 1000, .steps_offset = 0, .prediction_type = EPSILON,
-        .clip_sample_range = 1, .variance_type = FIXED_SMALL, .final_sigmas_type = ZERO, .solver_order = 2,
-        .solver_type = -1, .algorithm_type = DPMSOLVERPP, .lower_order_final = 1,
-        .original_inference_steps = 50, .timestep_scaling = 10,
+    *s = (Schedule){ .method = -1, .num_train_timesteps = 1000, .prediction_type = EPSILON,
+        .clip_sample_range = 1, .variance_type = FIXED_SMALL, .final_sigmas_type = ZERO,
+        .solver_order = 2, .solver_type = -1, .algorithm_type = DPMSOLVERPP,
+        .lower_order_final = 1, .original_inference_steps = 50, .timestep_scaling = 10,
         .beta_start = -1, .beta_end = -1, .beta_schedule = -1, .timestep_spacing = -1,
         .clip_sample = -1, .set_alpha_to_one = -1 };
 
@@ -223,12 +237,12 @@ static Schedule resolved(const Schedule *s, const Method *m)
     if (full.timestep_spacing < 0) full.timestep_spacing = m->timestep_spacing;
     if (full.clip_sample < 0) full.clip_sample = m->clip_sample;
     if (full.set_alpha_to_one < 0) full.set_alpha_to_one = m->set_alpha_to_one;
-    full.rescale_betas_zero_snr = full.rescale_betas_zero_snr && m->rescales;
-    full.clip_sample = full.clip_sample && m->clips;
+    full.rescale_betas_zero_snr = full.rescale_betas_zero_snr && (m->knows & RESCALES);
+    full.clip_sample = full.clip_sample && (m->knows & CLIPS);
     return full;
 }
 
-/* ---- alphas_cumprod -------------------------------------------------------------------------------- */
+/* ---- alphas_cumprod ------------------------------------------------------------------------ */
 
 /* torch.linspace(low, high, n)[i] in float32: from whichever end is nearer. */
 static float torch_linspace(float low, float high, int n, int i)
@@ -240,12 +254,13 @@ static float torch_linspace(float low, float high, int n, int i)
 static float beta(const Schedule *s, int i)
 {
     int n = s->num_train_timesteps;
-    if (s->beta_schedule == LINEAR) return torch_linspace((float)s->beta_start, (float)s->beta_end, n, i);
+    double low = s->beta_start, high = s->beta_end;
+    if (s->beta_schedule == LINEAR) return torch_linspace((float)low, (float)high, n, i);
     if (s->beta_schedule == SCALED_LINEAR) {
-        float root = torch_linspace((float)sqrt(s->beta_start), (float)sqrt(s->beta_end), n, i);
+        float root = torch_linspace((float)sqrt(low), (float)sqrt(high), n, i);
         return root * root;
     }
-    const double half_pi = 0x1.921fb54442d18p0;                  /* Nichol, Dhariwal 2021, equation 17 */
+    const double half_pi = 0x1.921fb54442d18p0;           /* Nichol, Dhariwal 2021, equation 17 */
     double now = f_cos(((double)i / n + 0.008) / 1.008 * half_pi);
     double next = f_cos(((double)(i + 1) / n + 0.008) / 1.008 * half_pi);
     double b = 1 - next * next / (now * now);
@@ -284,14 +299,14 @@ static bool alphas_cumprod(SamplerPlan *p, const Schedule *s, Error *e)
         bool allowed = a[i] > 0 || (s->rescale_betas_zero_snr && i == n - 1
                                     && s->prediction_type != EPSILON);
         if (!allowed || !(a[i] < 1))
-            return fail(e, "%s: the schedule's alphas_cumprod at timestep %d is %g, wanted between 0 and 1%s",
+            return fail(e, "%s: alphas_cumprod at timestep %d: found %g, wanted between 0 and 1%s",
                         methods[p->method].name, i, (double)a[i],
                         s->rescale_betas_zero_snr ? " (rescale_betas_zero_snr with epsilon)" : "");
     }
     return true;
 }
 
-/* ---- timesteps and sigmas ------------------------------------------------------------------------------ */
+/* ---- timesteps and sigmas ------------------------------------------------------------------ */
 
 /* numpy.linspace(low, high, n)[i]. */
 static double linspace(double low, double high, int n, int i)
@@ -300,8 +315,8 @@ static double linspace(double low, double high, int n, int i)
     return n > 1 ? i * ((high - low) / (n - 1)) + low : low;
 }
 
-/* The i-th of n timesteps, from the noisiest down.  Whole ones round half to even.  The solvers that end
- * between timesteps space n + 1 and leave out the last (Lin et al. 2023, table 2, names the spacings). */
+/* The i-th of n timesteps, from the noisiest down (Lin et al. 2023, table 2, names the spacings).
+ * Whole ones round half to even.  The solvers in lambda space n + 1 and leave out the last. */
 static double spaced(const Schedule *s, int form, int n, int i)
 {
     int points = form == BY_SIGMA ? n + 1 : n, last = s->num_train_timesteps, up = points - 1 - i;
@@ -310,7 +325,7 @@ static double spaced(const Schedule *s, int form, int n, int i)
         return form == UNSCALED ? (float)t : rint(t);
     }
     if (s->timestep_spacing == LEADING) return (double)up * (last / points) + s->steps_offset;
-    double second = last - (double)last / n;                     /* numpy.arange steps by its first gap */
+    double second = last - (double)last / n;             /* numpy.arange steps by its first gap */
     return rint(last + i * (second - last)) - 1;
 }
 
@@ -321,7 +336,8 @@ static void pndm_timesteps(SamplerPlan *p, const Schedule *s, int n)
     int k = 0, half = s->num_train_timesteps / n / 2;
     float *t = p->timesteps;
     for (int i = 0; !s->skip_prk_steps && i < 3; i++) {
-        float from = (float)spaced(s, BY_TIMESTEP, n, i), to = (float)spaced(s, BY_TIMESTEP, n, i + 1);
+        float from = (float)spaced(s, BY_TIMESTEP, n, i);
+        float to = (float)spaced(s, BY_TIMESTEP, n, i + 1);
         t[k] = from;
         t[k + 1] = t[k + 2] = to + (float)half;
         t[k + 3] = to;
@@ -368,7 +384,7 @@ static double karras_sigma(double high, double low, int n, int i)
 static double timestep_of(const SamplerPlan *p, double sigma)
 {
     double log_sigma = f_log(sigma > 1e-10 ? sigma : 1e-10);
-    int low = 0, high = p->alpha_count - 1;                      /* the last whose log is not above */
+    int low = 0, high = p->alpha_count - 1;                  /* the last whose log is not above */
     while (high - low > 1) {
         int middle = (low + high) / 2;
         if (log_sigma >= (float)f_log(sigma_of(p, middle))) low = middle;
@@ -384,8 +400,8 @@ static void sigma_timesteps(SamplerPlan *p, const Schedule *s, int n)
 {
     const Method *m = &methods[p->method];
     bool by_sigma = m->form == BY_SIGMA;
-    double high = by_sigma ? sigma_of(p, p->alpha_count - 1) : sigma_at(p, spaced(s, m->form, n, 0));
-    double low = by_sigma ? sigma_of(p, 0) : sigma_at(p, spaced(s, m->form, n, n - 1));
+    double high = sigma_at(p, by_sigma ? p->alpha_count - 1 : spaced(s, m->form, n, 0));
+    double low = sigma_at(p, by_sigma ? 0 : spaced(s, m->form, n, n - 1));
     for (int i = 0; i < n; i++) {
         double t = spaced(s, m->form, n, i);
         double sigma = p->karras ? karras_sigma(high, low, n, i) : sigma_at(p, t);
@@ -414,10 +430,21 @@ static void twice(SamplerPlan *p)
     }
 }
 
-/* ---- the plan -------------------------------------------------------------------------------------------- */
+/* ---- the plan ------------------------------------------------------------------------------ */
 
-/* Rooms of count values that a run takes: prediction, x0, fresh noise, five of memory and the mask's. */
-enum { MEMORY = 6, ROOMS = 3 + MEMORY + 1 };
+/* Rooms of count values that a run takes: prediction, x0, fresh noise, six of memory, the mask. */
+enum { ROOMS = 10 };
+
+/* A word of the file that m cannot follow. */
+static bool refuse_word(const Method *m, const char *key, int number, const char *wanted, Error *e)
+{
+    size_t i = 0;
+    while (strcmp(keys[i].name, key)) i++;
+    const char *word = keys[i].words;
+    while (number--) word = strchr(word, '|') + 1;
+    return fail(e, "%s: %s: found %.*s, wanted %s", m->name, key, (int)strcspn(word, "|"), word,
+                wanted);
+}
 
 /* What a method cannot do with these settings. */
 static bool possible(const Schedule *s, const SamplerOptions *o, const SamplerPlan *p, Error *e)
@@ -428,43 +455,52 @@ static bool possible(const Schedule *s, const SamplerOptions *o, const SamplerPl
     int least = m->step == pndm && !s->skip_prk_steps ? 4 : 1;
     if (o->steps < least || o->steps > most)
         return fail(e, "%s: steps: found %d, wanted %d..%d", m->name, o->steps, least, most);
-    if (o->schedule == KARRAS && !m->asked_karras)
+    if (o->schedule == KARRAS && !(m->knows & HAS_KARRAS))
         return fail(e, "%s: schedule: found karras, wanted discrete: it goes by timestep", m->name);
     if (!(o->eta >= 0 && o->eta <= 1) || (o->eta > 0 && m->step != ddim))
-        return fail(e, "%s: eta: found %g, wanted %s", m->name, o->eta, m->step == ddim ? "0..1" : "0");
+        return fail(e, "%s: eta: found %g, wanted %s", m->name, o->eta,
+                    m->step == ddim ? "0..1" : "0");
     if (o->mask && !o->picture) return fail(e, "%s: mask: found no picture, wanted one", m->name);
-    if (o->picture && !(o->strength > 0 && o->strength <= 1 && (int)(o->steps * o->strength) > 0))
+    if (o->picture && !(o->strength >= 0 && o->strength <= 1))
+        return fail(e, "%s: strength: found %g, wanted 0..1", m->name, o->strength);
+    if (o->picture && (int)(o->steps * o->strength) == 0)
         return fail(e, "%s: strength: found %g, which runs none of %d steps, wanted %g..1", m->name,
                     o->strength, o->steps, 1.0 / o->steps);
-    if (s->prediction_type == SAMPLE && !m->takes_sample)
-        return fail(e, "%s: prediction_type: found sample, wanted epsilon or v_prediction", m->name);
+    if (s->prediction_type == SAMPLE && !(m->knows & TAKES_SAMPLE))
+        return refuse_word(m, "prediction_type", SAMPLE, "epsilon or v_prediction", e);
     if (m->step == dpm && s->algorithm_type >= DPMSOLVER)
-        return fail(e, "%s: algorithm_type: found another of the file, wanted dpmsolver++", m->name);
+        return refuse_word(m, "algorithm_type", s->algorithm_type, "dpmsolver++", e);
     if ((m->step == ddpm || m->step == dpm) && s->variance_type >= FIXED_LARGE_LOG)
-        return fail(e, "%s: variance_type: found another of the file, wanted fixed_small, fixed_small_log "
-                    "or fixed_large", m->name);
+        return refuse_word(m, "variance_type", s->variance_type,
+                           "fixed_small, fixed_small_log or fixed_large", e);
     bool to_zero = m->step == unipc && s->final_sigmas_type == ZERO;
     if (to_zero && !s->lower_order_final && s->solver_order > 1)
         return fail(e, "%s: lower_order_final: found false, wanted true where the last sigma is 0",
                     m->name);
     if (to_zero && s->solver_type == BH1)
-        return fail(e, "%s: solver_type: found bh1, wanted bh2 where the last sigma is 0", m->name);
+        return refuse_word(m, "solver_type", BH1, "bh2 where the last sigma is 0", e);
     return true;
 }
 
 /* Timesteps that exist, sigmas that fall. */
-static bool consistent(const SamplerPlan *p, int steps, Error *e)
+static bool consistent(const SamplerPlan *p, const Schedule *s, int steps, Error *e)
 {
     const Method *m = &methods[p->method];
     for (int i = 0; i < p->end; i++) {
         float t = p->timesteps[i];
         if (!(t >= 0 && t < (float)p->alpha_count))
-            return fail(e, "%s: %d steps: found timestep %g, wanted 0..%d: take fewer steps", m->name, steps,
-                        (double)t, p->alpha_count - 1);
-        if (p->sigmas && i + m->calls < p->end && !(p->sigmas[i] > p->sigmas[i + m->calls]))
-            return fail(e, "%s: %d steps: found one sigma twice at timestep %g: take fewer steps", m->name,
-                        steps, (double)t);
+            return fail(e, "%s: %d steps: found timestep %g, wanted 0..%d: take fewer steps",
+                        m->name, steps, (double)t, p->alpha_count - 1);
+        if (p->sigmas && i + calls_a_step(m) < p->end && !(p->sigmas[i] > p->sigmas[i + calls_a_step(m)]))
+            return fail(e, "%s: %d steps: found one sigma twice at timestep %g: take fewer steps",
+                        m->name, steps, (double)t);
     }
+    if (m->form != BY_SIGMA || s->solver_order < 3) return true;
+    bool simple_end = m->step == unipc ? s->lower_order_final
+                    : s->euler_at_final || (s->lower_order_final && p->end < 15);
+    if (!simple_end && !(p->sigmas[p->end - 1] > p->sigmas[p->end]))
+        return fail(e, "%s: solver_order: found %d, wanted 1..2 where the last sigma comes twice",
+                    m->name, s->solver_order);
     return true;
 }
 
@@ -472,17 +508,18 @@ bool sampler_plan(SamplerPlan *p, const Schedule *schedule, const SamplerOptions
 {
     *p = (SamplerPlan){ .method = o->method >= 0 ? o->method : schedule->method };
     if (p->method < 0)
-        return fail(e, "scheduler: found %s, wanted one of %s", *schedule->class_name ? schedule->class_name
-                    : "no _class_name", sampler_methods());
+        return fail(e, "scheduler: found %s, wanted one of %s",
+                    *schedule->class_name ? schedule->class_name : "no _class_name",
+                    sampler_methods());
     const Method *m = &methods[p->method];
     Schedule s = resolved(schedule, m);
-    p->karras = o->schedule >= 0 ? o->schedule == KARRAS : s.use_karras_sigmas && m->file_karras;
+    p->karras = s.use_karras_sigmas && (m->knows & FILE_KARRAS);
+    if (o->schedule >= 0) p->karras = o->schedule == KARRAS;
     if (!possible(&s, o, p, e)) return false;
 
     p->alpha_count = s.num_train_timesteps;
     size_t list = 2 * (size_t)o->steps + 16, alphas = (size_t)p->alpha_count;
     p->timesteps = calloc(2 * list + alphas, sizeof *p->timesteps);
-    p->memory = 0;
     if (!p->timesteps) return fail(e, "%s: no memory for the schedule", m->name);
     p->alphas = p->timesteps + 2 * list;
     if (m->form != BY_TIMESTEP) p->sigmas = p->timesteps + list;
@@ -493,14 +530,14 @@ bool sampler_plan(SamplerPlan *p, const Schedule *schedule, const SamplerOptions
     else if (p->sigmas) sigma_timesteps(p, &s, o->steps);
     else for (; p->end < o->steps; p->end++)
         p->timesteps[p->end] = (float)spaced(&s, m->form, o->steps, p->end);
-    if (m->calls == 2) twice(p);
-    if (o->picture) p->first = (o->steps - (int)(o->steps * o->strength)) * m->calls;
-    if (!consistent(p, o->steps, e)) return sampler_plan_free(p), false;
+    if (m->knows & TWICE) twice(p);
+    if (o->picture) p->first = (o->steps - (int)(o->steps * o->strength)) * calls_a_step(m);
+    if (!consistent(p, &s, o->steps, e)) return sampler_plan_free(p), false;
 
-    p->start = 1;
-    if (m->form == UNSCALED)
-        p->start = s.timestep_spacing == LEADING ? sqrtf(p->sigmas[0] * p->sigmas[0] + 1) : p->sigmas[0];
-    p->memory = ROOMS * o->count * sizeof(float);
+    p->start = m->form == UNSCALED ? p->sigmas[0] : 1;
+    if (m->form == UNSCALED && s.timestep_spacing == LEADING)
+        p->start = sqrtf(p->start * p->start + 1);
+    if (!size_mul(o->count, ROOMS * sizeof(float), &p->memory)) p->memory = SIZE_MAX;
     return true;
 }
 
@@ -510,7 +547,7 @@ void sampler_plan_free(SamplerPlan *p)
     *p = (SamplerPlan){ 0 };
 }
 
-/* ---- the run ----------------------------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------------------- */
 
 struct Run {
     const Method *method;
@@ -520,10 +557,10 @@ struct Run {
     size_t n;
     int stride;                             /* timesteps a step, rounded down */
     float *x;                               /* the latents */
-    float *m, *x0;                          /* the model's prediction from x, and what it makes of x0 */
+    float *m, *x0;                          /* the model's prediction from x; the x0 it means */
     float *z;                               /* fresh noise */
     float *old[4];                          /* what a multistep method remembers, newest first */
-    float *start, *sum;                     /* where a step of several calls began, and what it gathers */
+    float *start, *sum;                     /* a step of several calls: its x, what it gathers */
     float *noise;                           /* the first noise, for a mask */
 };
 
@@ -555,7 +592,7 @@ static Level log_level(const Run *r, int i)
     return l;
 }
 
-/* alpha and sigma are first brought to alpha^2 + sigma^2 = 1, where v = alpha e - sigma x0 is defined. */
+/* alpha and sigma are first brought to alpha^2 + sigma^2 = 1, where v = alpha e - sigma x0. */
 void predicted_clean(int prediction_type, float alpha, float sigma, const float *x,
                      const float *prediction, float *x0, size_t n)
 {
@@ -649,7 +686,8 @@ static void begin(Run *r)
     else noised(r, r->p.first, r->o->picture, r->x, r->x);
 }
 
-bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, void *self, Error *e)
+bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, void *self,
+            Error *e)
 {
     Run r = { .o = o, .x = x, .n = o->count };
     size_t all;
@@ -674,13 +712,14 @@ bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, 
     return done;
 }
 
-/* ---- by timestep: ddim, ddpm, lcm, pndm ------------------------------------------------------------------- */
+/* ---- by timestep: ddim, ddpm, lcm, pndm ---------------------------------------------------- */
 
 /* DDIMScheduler.  Song, Meng, Ermon 2020, equations 12 and 16:
- *     x' = sqrt(a') x0 + sqrt(1 - a' - v^2) e + v z,    v = eta sqrt((1 - a') / (1 - a) (1 - a / a')) */
+ *     x' = sqrt(a') x0 + sqrt(1 - a' - v^2) e + v z
+ *     v  = eta sqrt((1 - a') / (1 - a) (1 - a / a')) */
 static void ddim(Run *r, int i)
 {
-    float a = alpha_at(r, r->p.timesteps[i]), next = alpha_at(r, r->p.timesteps[i] - (float)r->stride);
+    float t = r->p.timesteps[i], a = alpha_at(r, t), next = alpha_at(r, t - (float)r->stride);
     float v = (float)r->o->eta * sqrtf((1 - next) / (1 - a) * (1 - a / next));
     float alpha = sqrtf(a), sigma = sqrtf(1 - a), of_x0 = sqrtf(next), rest = 1 - next - v * v;
     float of_e = sqrtf(rest > 0 ? rest : 0);
@@ -693,12 +732,14 @@ static void ddim(Run *r, int i)
     if (r->o->eta > 0) add_fresh_noise(r, v);
 }
 
-/* DDPMScheduler.  Ho, Jain, Abbeel 2020, equation 7, with b = 1 - a / a' the noise of the whole step:
- *     x' = sqrt(a') b / (1-a) x0 + sqrt(a / a') (1-a') / (1-a) x + sqrt(v) z,    v = (1-a') / (1-a) b */
+/* DDPMScheduler.  Ho, Jain, Abbeel 2020, equation 7, b = 1 - a / a' being the step's noise:
+ *     x' = sqrt(a') b / (1-a) x0 + sqrt(a / a') (1-a') / (1-a) x + sqrt(v) z
+ *     v  = (1-a') / (1-a) b */
 static void ddpm(Run *r, int i)
 {
     const float *t = r->p.timesteps;
-    float a = alpha_at(r, t[i]), next = i + 1 < r->p.end ? alpha_at(r, t[i + 1]) : 1, b = 1 - a / next;
+    float a = alpha_at(r, t[i]), next = i + 1 < r->p.end ? alpha_at(r, t[i + 1]) : 1;
+    float b = 1 - a / next;
     float of_x0 = sqrtf(next) * b / (1 - a), of_x = sqrtf(a / next) * (1 - next) / (1 - a);
     float v = (1 - next) / (1 - a) * b;
     if (v < 1e-20f) v = 1e-20f;
@@ -727,14 +768,15 @@ static void lcm(Run *r, int i)
 static void pndm_transfer(Run *r, const float *x, float t, float t_next, const float *m)
 {
     float a = alpha_at(r, t), next = alpha_at(r, t_next), alpha = sqrtf(a), sigma = sqrtf(1 - a);
-    float of_x = sqrtf(next / a), of_e = next - a, below = a * sqrtf(1 - next) + sqrtf(a * (1 - a) * next);
+    float of_x = sqrtf(next / a), of_e = next - a;
+    float below = a * sqrtf(1 - next) + sqrtf(a * (1 - a) * next);
     for (size_t k = 0; k < r->n; k++) {
         float e = r->s.prediction_type == V_PREDICTION ? alpha * m[k] + sigma * x[k] : m[k];
         r->x[k] = of_x * x[k] - of_e * e / below;
     }
 }
 
-/* Its equation 13, one call in four: (e1 + 2 e2 + 2 e3 + e4) / 6; the middles are half a step away. */
+/* Its equation 13, one call of four: (e1 + 2 e2 + 2 e3 + e4) / 6, the middles half a step away. */
 static void pndm_runge_kutta(Run *r, int call, float t)
 {
     static const float weight[] = { 1 / 6.0f, 1 / 3.0f, 1 / 3.0f, 1 / 6.0f };
@@ -749,8 +791,9 @@ static void pndm_runge_kutta(Run *r, int call, float t)
     pndm_transfer(r, r->start, r->p.timesteps[call - stage], t_next, stage == 3 ? r->sum : r->m);
 }
 
-/* Its equation 12, Adams-Bashforth over up to four predictions.  Without Runge-Kutta steps before it, the
- * second call looks at where the first one led and goes again from the start, with the mean of both. */
+/* Its equation 12, Adams-Bashforth over up to four predictions.  Without Runge-Kutta steps before,
+ * the second call looks at where the first one led and goes again from the start, with the mean
+ * of both. */
 static void pndm(Run *r, int i)
 {
     static const float weight[4][4] = { { 1 }, { 3, -1 }, { 23, -16, 5 }, { 55, -59, 37, -9 } };
@@ -779,7 +822,7 @@ static void pndm(Run *r, int i)
     pndm_transfer(r, r->x, t, t_next, r->sum);
 }
 
-/* ---- x0 + s e: euler, euler_a, heun, lms --------------------------------------------------------------------- */
+/* ---- x0 + s e: euler, euler_a, heun, lms --------------------------------------------------- */
 
 /* EulerDiscreteScheduler.  Karras et al. 2022, algorithm 1 without its correction:
  *     d = (x - x0) / s,    x' = x + d (s' - s) */
@@ -794,13 +837,14 @@ static void euler(Run *r, int i)
 static void euler_a(Run *r, int i)
 {
     float s = r->p.sigmas[i], next = r->p.sigmas[i + 1];
-    float up = sqrtf(next * next * (s * s - next * next) / (s * s)), down = sqrtf(next * next - up * up);
+    float up = sqrtf(next * next * (s * s - next * next) / (s * s));
+    float down = sqrtf(next * next - up * up);
     for (size_t k = 0; k < r->n; k++) r->x[k] += (r->x[k] - r->x0[k]) / s * (down - s);
     add_fresh_noise(r, up);
 }
 
-/* HeunDiscreteScheduler.  Karras et al. 2022, algorithm 1.  Even calls are Euler's; odd ones look at
- * where it led and go again from the start, with the mean of both slopes. */
+/* HeunDiscreteScheduler.  Karras et al. 2022, algorithm 1.  Even calls are Euler's; odd ones look
+ * at where it led and go again from the start, with the mean of both slopes. */
 static void heun(Run *r, int i)
 {
     float s = r->p.sigmas[i];
@@ -817,8 +861,8 @@ static void heun(Run *r, int i)
     }
 }
 
-/* The integral from s to s' of the j-th Lagrange polynomial through the last `order` sigmas: a cubic
- * at most, so two Gauss points give it exactly. */
+/* The integral from s to s' of the j-th Lagrange polynomial through the last `order` sigmas: a
+ * cubic at most, so two Gauss points give it exactly. */
 static float lms_weight(const float *s, int order, int j)
 {
     double middle = ((double)s[1] + s[0]) / 2, half = ((double)s[1] - s[0]) / 2, sum = 0;
@@ -831,7 +875,7 @@ static float lms_weight(const float *s, int order, int j)
     return (float)(sum * half);
 }
 
-/* LMSDiscreteScheduler.  Adams-Bashforth of order 4 over unequal steps:    x' = x + sum_j w_j d_j */
+/* LMSDiscreteScheduler.  Adams-Bashforth of order 4 over unequal steps:  x' = x + sum_j w_j d_j */
 static void lms(Run *r, int i)
 {
     float s = r->p.sigmas[i], weight[4], *slope = remember(r, NULL);
@@ -845,10 +889,11 @@ static void lms(Run *r, int i)
     }
 }
 
-/* ---- in lambda: dpm++2m, unipc ----------------------------------------------------------------------------- */
+/* ---- in lambda: dpm++2m, unipc ------------------------------------------------------------- */
 
-/* DPMSolverMultistepScheduler, dpmsolver++.  Lu et al. 2022b, algorithm 2 and its relatives of order 1 and
- * 3: x' = sigma' / sigma x - alpha' sum_j w_j D_j, with D_j the differences of the last x0s in lambda. */
+/* DPMSolverMultistepScheduler, dpmsolver++.  Lu et al. 2022b, algorithm 2 and its relatives of
+ * order 1 and 3, D_j being the differences of the last x0s in lambda:
+ *     x' = sigma' / sigma x - alpha' sum_j w_j D_j */
 static void dpm(Run *r, int i)
 {
     const Schedule *s = &r->s;
@@ -901,7 +946,7 @@ static void solve(int n, double A[3][3], double b[3], float w[3])
 
 /* Zhao et al. 2023, equation 9, from `from` at call i to call i + 1:
  *     x' = sigma' / sigma x - alpha' phi m0 - alpha' B sum_j w_j D_j / r_j,   D_j = m_j - m0
- * The predictor (reached NULL) knows the last x0s m0, m1 ...; the corrector also the one it reached. */
+ * The predictor, reached NULL, has the last x0s m0, m1 ...; the corrector also that reached. */
 static void unipc_update(Run *r, int i, int order, const float *from, const float *reached)
 {
     Level now = log_level(r, i), next = log_level(r, i + 1);

@@ -37,21 +37,24 @@
  *     (2) the class has none: use_karras_sigmas of a file does not count, the option does
  *
  * What the reference does and a reader might not expect:
- *   - one step with linspace spacing of euler, euler_a, heun, lms, ddim, ddpm or pndm looks at t = 0
+ *   - one step with linspace spacing looks at t = 0 (not dpm++2m, unipc, lcm)
  *   - lms with strength below 1 weighs its first slopes as if it had those before them
- *   - dpm++2m runs at solver_order of the file (2 if absent), so 1 and 3 work too */
+ *   - dpm++2m runs at solver_order of the file (2 if absent), so 1 and 3 work too
+ * What it does and this does not: with trailing spacing some numbers of steps, 61 the first, make
+ * it take one step more, at t = -1.  With about as many steps as training had it fails or repeats a
+ * timestep; here that is refused. */
 #ifndef SAMPLER_H
 #define SAMPLER_H
 #include "base.h"
 #include "io.h"
 #include "tensor.h"
 
-/* ---- the noise schedule: scheduler_config.json ---------------------------------------------------- */
+/* ---- the noise schedule: scheduler_config.json --------------------------------------------- */
 
 /* What the model predicts: the noise e, the velocity v, or the clean latents. */
 enum { EPSILON, V_PREDICTION, SAMPLE };
 
-/* The file's values; -1 where it says nothing, which then means the default of the method in use. */
+/* The file's values; -1 where it says nothing: then the default of the method in use counts. */
 typedef struct {
     int method;                             /* of _class_name; -1: none of ours, or absent */
     char class_name[64];                    /* as in the file, "" if absent */
@@ -71,30 +74,31 @@ typedef struct {
     int original_inference_steps; double timestep_scaling;      /* lcm */
 } Schedule;
 
-/* Read config; where names it in messages.  Fails at a value out of range or of the wrong type, and at
- * a setting that no method here can follow (thresholding, trained_betas, exponential or flow sigmas ...),
- * naming key, found and wanted.  Unknown keys are accepted.  A _class_name that is none of ours is kept:
- * the model still works with a method chosen by name; the default then fails, listing the names. */
+/* Read config; where names it in messages.  Fails at a value out of range or of the wrong type, and
+ * at a setting that no method here can follow (thresholding, trained_betas, exponential or flow
+ * sigmas ...), naming key, found and wanted.  Unknown keys are accepted.  A _class_name that is
+ * none of ours is kept: the model still works with a method chosen by name; the default then
+ * fails, listing the names. */
 bool schedule_read(Schedule *s, const Json *config, const char *where, Error *e);
 
 /* What the pipelines override: steps_offset 1 and no clipping; with a mask steps_offset 1 and no
  * Runge-Kutta steps.  AudioLDM's overrides nothing. */
 void schedule_as_sd(Schedule *s, bool mask);
 
-/* ---- methods ---------------------------------------------------------------------------------------- */
+/* ---- methods ------------------------------------------------------------------------------- */
 
 int sampler_method(const char *name);                     /* -1: no such method */
-int sampler_schedule(const char *name);                   /* "discrete", "karras"; -1: no such schedule */
+int sampler_schedule(const char *name);           /* "discrete", "karras"; -1: no such schedule */
 const char *sampler_name(int method);
-const char *sampler_methods(void);                        /* "ddim, ddpm, pndm, ...": for messages */
+const char *sampler_methods(void);                     /* "ddim, ddpm, pndm, ...": for messages */
 const char *sampler_schedules(void);                      /* "discrete, karras" */
 bool sampler_has_karras(int method);
 bool sampler_has_eta(int method);                         /* ddim alone */
 
-/* ---- running ---------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------- */
 
-/* Predict from latents x at timestep t (whole, or with a fraction for euler and its relatives), both of
- * o.count values.  false stops the run with the model's own message in e. */
+/* Predict from latents x at timestep t (whole, or with a fraction for euler and the like); x and
+ * prediction have o.count values.  false stops the run with the model's own message in e. */
 typedef bool Model(void *self, const float *x, double t, float *prediction, Error *e);
 
 typedef struct {
@@ -102,8 +106,8 @@ typedef struct {
     int steps;                              /* 1 .. num_train_timesteps */
     double eta;                             /* 0 .. 1, for ddim; else 0 */
     const float *picture;                   /* clean latents to start from, or NULL */
-    double strength;                        /* 0 .. 1, with a picture: int(steps * strength) steps run */
-    const float *mask;                      /* with a picture, or NULL: 1 is repainted, 0 kept; per value */
+    double strength;                 /* 0 .. 1, with a picture: int(steps * strength) steps run */
+    const float *mask;            /* with a picture, or NULL: 1 is repainted, 0 kept; per value */
     Rng *rng;                               /* for the methods that draw */
     size_t count;                           /* values of one item's latents */
     /* After call 1 .. calls of the model, or NULL: the latents, and the clean latents expected from
@@ -117,8 +121,8 @@ typedef struct {
     int method; bool karras;
     int first, end;
     float *timesteps;                       /* [end], as the model sees them */
-    float *sigmas;                          /* [end + 1], noise over signal, the last after the last call */
-                                            /* NULL for ddim, ddpm, pndm and lcm, which go by timestep */
+    float *sigmas;                /* [end + 1], noise over signal, the last after the last call */
+                                            /* NULL for ddim, ddpm, pndm, lcm, which have none */
     float *alphas; int alpha_count;         /* alphas_cumprod */
     float start;                            /* factor of the noise, without a picture */
     size_t memory;                          /* bytes that sample() takes for itself */
@@ -128,9 +132,10 @@ typedef struct {
 bool sampler_plan(SamplerPlan *p, const Schedule *s, const SamplerOptions *o, Error *e);
 void sampler_plan_free(SamplerPlan *p);
 
-/* Run.  x: unit-normal noise in (the picture, if any, is in o), clean latents out.  Fails at latents that
- * are not finite after a step, naming it; x is then of no use. */
-bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, void *self, Error *e);
+/* Run.  x: unit-normal noise in (the picture, if any, is in o), clean latents out.  Fails at
+ * latents that are not finite after a step, naming it; x is then of no use. */
+bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, void *self,
+            Error *e);
 
 /* The clean latents x0 expected from a prediction, given x = alpha x0 + sigma e. */
 void predicted_clean(int prediction_type, float alpha, float sigma, const float *x,

@@ -1,7 +1,7 @@
 /* sha256.c - the sum of FIPS 180-4, sections 4.1.2, 5.1.1 and 6.2; names as there. */
 #include "io.h"
 
-static const uint32_t K[64] = {            /* cube roots of the first 64 primes, 32 bits of their fractions */
+static const uint32_t K[64] = {  /* cube roots of the first 64 primes, 32 bits of their fractions */
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -19,7 +19,8 @@ static void compress(uint32_t state[8], const uint8_t *block)
 {
     uint32_t W[64];
     for (int t = 0; t < 16; t++, block += 4)
-        W[t] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 | block[3];
+        W[t] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16
+             | (uint32_t)block[2] << 8 | block[3];
     for (int t = 16; t < 64; t++) {
         uint32_t s0 = rotr(W[t - 15], 7) ^ rotr(W[t - 15], 18) ^ W[t - 15] >> 3;
         uint32_t s1 = rotr(W[t - 2], 17) ^ rotr(W[t - 2], 19) ^ W[t - 2] >> 10;
@@ -66,7 +67,7 @@ void sha256_add(Sha256 *s, const void *bytes, size_t n)
 void sha256_end(Sha256 *s, char hex[65])
 {
     uint64_t bits = s->bytes * 8;
-    uint8_t pad[72] = { 0x80 };            /* one bit, zeros up to 56 modulo 64, the length in bits */
+    uint8_t pad[72] = { 0x80 };          /* one bit, zeros up to 56 modulo 64, the length in bits */
     size_t zeros = (119 - s->bytes % 64) % 64 + 1;
     for (int i = 0; i < 8; i++) pad[zeros + (size_t)i] = (uint8_t)(bits >> (56 - 8 * i));
     sha256_add(s, pad, zeros + 8);

@@ -101,6 +101,9 @@ static bool runs_avx2(void)
 }
 static bool runs_avx512(void)
 {
+#if defined(WIDE_BY_HALVES)
+    return runs_avx2();
+#endif
     return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }

@@ -31,7 +31,11 @@ typedef struct { int a, b, rank, result; } Merge;          /* a is -1 in an empt
 typedef struct {
     int id, turn;                          /* of two with one id the later turn counts */
     bool special, normalized, lstrip, rstrip;
-    bool plain, given;                     /* from added_tokens.json; named by a file, no default */
+    bool unsaid;                           /* normalized is not stated: the opposite of special */
+    bool plain;                            /* of added_tokens.json: a text and an id only */
+    bool role;                             /* start, end, padding ... */
+    bool given;                            /* such or listed as special, in a way that plain heeds */
+    bool fallback;                         /* a role that no file gives: the class's own token */
     char *text; size_t length;             /* as its file spells it */
     char *match; size_t match_length;      /* what is looked for, in the text as it is by then */
 } Added;
@@ -627,13 +631,14 @@ static bool added_read(Added *a, const Json *v, bool special, const char *where,
     if (!text || text->type != JSON_STRING)
         return fail(e, "%s: an added token without text, wanted a string or an object with content",
                     where);
+    const Json *flags = v->type == JSON_OBJECT ? v : NULL, *said = json_get(flags, "normalized");
     bool single = false;
-    if (!json_bool(v, "special", &a->special, where, e)) return false;
-    a->normalized = !a->special;
-    if (!json_bool(v, "normalized", &a->normalized, where, e) ||
-        !json_bool(v, "lstrip", &a->lstrip, where, e) ||
-        !json_bool(v, "rstrip", &a->rstrip, where, e) ||
-        !json_bool(v, "single_word", &single, where, e)) return false;
+    a->unsaid = !said || said->type == JSON_NULL;
+    if (!json_bool(flags, "special", &a->special, where, e) ||
+        !json_bool(flags, "normalized", &a->normalized, where, e) ||
+        !json_bool(flags, "lstrip", &a->lstrip, where, e) ||
+        !json_bool(flags, "rstrip", &a->rstrip, where, e) ||
+        !json_bool(flags, "single_word", &single, where, e)) return false;
     char name[SHOWN];
     if (single)
         return fail(e, "%s: added token '%s' has single_word true, wanted false (not supported)",
@@ -661,17 +666,17 @@ static int by_id(const void *p, const void *q)
                           : (a->turn > b->turn) - (a->turn < b->turn);
 }
 
-/* Sort by id; of those with one id keep the last turn. */
+/* Sort by id; of those with one id keep the last turn, and what part any of them plays. */
 static void added_settle(AddedList *list)
 {
     if (list->n) qsort(list->at, list->n, sizeof *list->at, by_id);
     size_t kept = 0;
     for (size_t i = 0; i < list->n; i++) {
         if (kept && list->at[kept - 1].id == list->at[i].id) {
-            list->at[i].special |= list->at[kept - 1].special;
+            list->at[i].role |= list->at[kept - 1].role;
+            list->at[i].given |= list->at[kept - 1].given;
             added_free(&list->at[--kept]);
         }
-        if (list->at[i].plain) list->at[i].normalized = !list->at[i].special;
         list->at[kept++] = list->at[i];
     }
     list->n = kept;
@@ -700,7 +705,7 @@ static bool declare(Tok *t, const Json *token, bool number, const char *id, size
     Added a;
     char name[SHOWN];
     if (!added_read(&a, token, false, where, e)) return false;
-    a.plain = plain;
+    if (plain) a.plain = a.normalized = true, a.unsaid = false;
     bool good = number && id_read(id, n, &a.id);
     if (!good)
         fail(e, "%s: added token '%s' has the id %.40s, wanted a whole number from 0 to %d", where,
@@ -751,7 +756,7 @@ static bool specials_default(Specials *s, bool clip, Error *e)
     };
     for (int i = 0; i < NAMED; i++) {
         const char *name = text[clip][i];
-        s->named[i] = (Added){ .id = -1, .special = true };
+        s->named[i] = (Added){ .id = -1, .unsaid = true, .fallback = true };
         if (!name) continue;
         s->named[i].length = strlen(name);
         if (!(s->named[i].text = duplicate(name, strlen(name), e))) return false;
@@ -778,7 +783,7 @@ static bool specials_read(Specials *s, const Json *object, bool of_map, const ch
             if (!strcmp(v->key, named_keys[i])) named = &s->named[i];
         for (const Json *w = several ? v->first : v; w; w = several ? w->next : NULL) {
             if (!added_read(&a, w, of_map || w->type == JSON_STRING, where, e)) return false;
-            a.special = a.given = true;
+            a.given = of_map || w->type == JSON_STRING;
             if (!named && !added_put(&s->extra, a, e)) return false;
             if (!named) continue;
             added_free(named);
@@ -807,19 +812,24 @@ static bool specials_place(Tok *t, Specials *s, const char *model, Error *e)
         if (ids[i] < 0 && (i == start || i == end || i == PAD))
             return fail(e, "%s: the vocabulary has no '%s', wanted it as %s", model,
                         name_shown(a.text, a.length, name), named_keys[i]);
-        bool again = ids[i] < 0 && !a.given;
+        bool again = ids[i] < 0 && a.fallback;
         for (int j = 0; j < i; j++) again |= same(&a, &s->named[j]);
         if (again) continue;
+        a.role = a.special = true;
         if (!(a.text = duplicate(a.text, a.length, e)) || !added_put(&t->added, a, e)) return false;
         if (a.length && !added_identify(t, &t->added.at[t->added.n - 1], model, e)) return false;
     }
-    for (; s->extra.n; s->extra.n--) {
-        Added *a = &s->extra.at[s->extra.n - 1], moved = *a;
-        *a = (Added){ .id = -1 };
-        if (!added_put(&t->added, moved, e) ||
+    for (size_t i = 0; i < s->extra.n; i++) {
+        Added a = s->extra.at[i];
+        if (!(a.text = duplicate(a.text, a.length, e)) || !added_put(&t->added, a, e) ||
             !added_identify(t, &t->added.at[t->added.n - 1], model, e)) return false;
     }
     added_settle(&t->added);
+    for (size_t i = 0; i < t->added.n; i++) {
+        Added *a = &t->added.at[i];
+        if (a->role || (a->plain && a->given)) a->special = true;
+        if (a->unsaid || (a->plain && a->given)) a->normalized = !a->special;
+    }
     t->start = ids[start];
     t->end = ids[end];
     t->padding = ids[PAD];
@@ -1168,25 +1178,26 @@ static const Added *added_at(const Tok *t, int pass, const char *s, size_t n)
     return best;
 }
 
-/* The next such token in s from i on; *from to *to are it and the white space it takes along. */
-static const Added *added_next(const Tok *t, int pass, const char *s, size_t n, size_t i,
-                               size_t *from, size_t *to)
+/* A token found: where it stands with the white space it takes along, and where to look on. */
+typedef struct { int id; size_t from, to, next; } Found;
+
+/* The next token sought in s from f->next on; before done nothing is left to take along. */
+static bool added_next(const Tok *t, int pass, const char *s, size_t n, size_t done, Found *f)
 {
-    const Added *found = NULL;
-    size_t length, at = i;
-    for (; at < n && !found; at++)
-        if (t->sought[pass].first[(uint8_t)s[at]]) found = added_at(t, pass, s + at, n - at);
-    if (!found) return NULL;
-    *from = at - 1;
-    *to = *from + found->match_length;
-    while (found->lstrip && *from > i) {
-        size_t before = *from - 1;
-        while (before > i && ((uint8_t)s[before] & 0xc0) == 0x80) before--;
-        if (kind_at(s + before, *from - before, &length) != SPACE) break;
-        *from = before;
+    const Added *a = NULL;
+    size_t at = f->next, length;
+    for (; at < n && !a; at += !a)
+        if (t->sought[pass].first[(uint8_t)s[at]]) a = added_at(t, pass, s + at, n - at);
+    if (!a) return false;
+    *f = (Found){ a->id, at, at + a->match_length, at + a->match_length };
+    while (a->lstrip && f->from > done) {
+        size_t before = f->from - 1;
+        while (before > done && ((uint8_t)s[before] & 0xc0) == 0x80) before--;
+        if (kind_at(s + before, f->from - before, &length) != SPACE) break;
+        f->from = before;
     }
-    while (found->rstrip && *to < n && kind_at(s + *to, n - *to, &length) == SPACE) *to += length;
-    return found;
+    while (a->rstrip && f->to < n && kind_at(s + f->to, n - f->to, &length) == SPACE) f->to += length;
+    return true;
 }
 
 /* s, in which the tokens of earlier passes do not occur. */
@@ -1200,10 +1211,12 @@ static bool encode(Work *w, int pass, const char *s, size_t n)
         s = w->plain.at;
         n = w->plain.n;
     }
-    size_t i = 0, from, to;
-    for (const Added *a; (a = added_next(t, pass, s, n, i, &from, &to)); i = to)
-        if (!encode(w, pass + 1, s + i, from - i) || !emit(w, a->id)) return false;
-    return encode(w, pass + 1, s + i, n - i);
+    size_t done = 0;
+    for (Found f = { .next = 0 }; added_next(t, pass, s, n, done, &f); done = f.to) {
+        if (done < f.from && !encode(w, pass + 1, s + done, f.from - done)) return false;
+        if (!emit(w, f.id)) return false;
+    }
+    return done >= n || encode(w, pass + 1, s + done, n - done);
 }
 
 bool tok_encode(const Tok *t, const char *text, size_t n, Ids *out, Error *e)

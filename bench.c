@@ -1,0 +1,281 @@
+/* bench.c - the verbs that measure: bench, selftest.  Times differ between machines; the sums beside them do not. */
+#include "command.h"
+#include "sd.h"
+
+#include <stdlib.h>
+
+enum { ROUNDS = 3 };                       /* the best of */
+
+/* ---- one measurement ----------------------------------------------------------------------------------- */
+
+/* What is measured: an operation over the arena, returning what it made. */
+typedef Tensor Run(Arena *m, const void *self);
+
+static void tensor_sha256(Tensor x, char hex[65])
+{
+    Sha256 sum;
+    sha256_start(&sum);
+    sha256_add(&sum, x.at, tensor_count(x) * sizeof *x.at);
+    sha256_end(&sum, hex);
+}
+
+static void print_result(const Args *a, const char *name, double seconds, double macs, double peak, size_t memory, const char *sum)
+{
+    const double rate = macs / seconds;
+    char size[32];
+    if (a->json)
+        printf("{\"name\": \"%s\", \"seconds\": %.6f, \"gmac_per_s\": %.3f, \"share\": %.4f, \"memory\": %zu, \"sha256\": \"%s\"}\n",
+               name, seconds, rate * 1e-9, rate / peak, memory, sum);
+    else
+        printf("%-34s\t%10.3f ms\t%8.1f GMAC/s\t%5.1f %%\t%8s\t%.16s\n", name, seconds * 1e3, rate * 1e-9, 100 * rate / peak,
+               opt_size(memory, size), sum);
+    fflush(stdout);
+}
+
+/* Count, give it that much memory, run it, print the best time. */
+static bool measure(const Args *a, const char *name, Run *run, const void *self, double peak, Error *e)
+{
+    Arena count = { 0 }, m;
+    char sum[65] = "";
+    double best = 0;
+    run(&count, self);
+    if (!arena_open(&m, count.peak, NULL, e)) return false;
+    for (int i = 0; i < ROUNDS; i++) {
+        m.used = 0;
+        const double start = now();
+        Tensor y = run(&m, self);
+        const double seconds = now() - start;
+        if (!i || seconds < best) best = seconds;
+        if (!i) tensor_sha256(y, sum);
+    }
+    print_result(a, name, best, count.macs, peak, count.peak, sum);
+    arena_close(&m);
+    return true;
+}
+
+/* ---- kernels ----------------------------------------------------------------------------------------------- */
+
+/* One layer's shape: of a UNet at 512x512, of the VAE, of CLIP. */
+typedef struct {
+    const char *name;
+    enum { LINEAR, CONV, STRIDED, ATTENTION, GROUP_NORM, LAYER_NORM } op;
+    int h, w, in, out, keys, heads;
+} Shape;
+
+static const Shape shapes[] = {
+    { "linear 4096x320x320", LINEAR, 4096, 1, 320, 320, 0, 0 },      { "linear 4096x2560x320", LINEAR, 4096, 1, 320, 2560, 0, 0 },
+    { "linear 1024x640x640", LINEAR, 1024, 1, 640, 640, 0, 0 },      { "linear 256x1280x1280", LINEAR, 256, 1, 1280, 1280, 0, 0 },
+    { "conv 3x3 64x64 320>320", CONV, 64, 64, 320, 320, 0, 0 },      { "conv 3x3 32x32 640>640", CONV, 32, 32, 640, 640, 0, 0 },
+    { "conv 3x3 16x16 1280>1280", CONV, 16, 16, 1280, 1280, 0, 0 },  { "conv 3x3 8x8 1280>1280", CONV, 8, 8, 1280, 1280, 0, 0 },
+    { "conv 3x3 64x64 512>512", CONV, 64, 64, 512, 512, 0, 0 },      { "conv 3x3/2 64x64 320>320", STRIDED, 64, 64, 320, 320, 0, 0 },
+    { "attention 4096x4096 8x40", ATTENTION, 4096, 1, 320, 0, 4096, 8 }, { "attention 1024x1024 8x80", ATTENTION, 1024, 1, 640, 0, 1024, 8 },
+    { "attention 4096x77 8x40", ATTENTION, 4096, 1, 320, 0, 77, 8 },
+    { "group norm 64x64x320", GROUP_NORM, 64, 64, 320, 0, 0, 0 },    { "layer norm 4096x320", LAYER_NORM, 4096, 1, 320, 0, 0, 0 },
+};
+
+/* A shape with numbers to work on. */
+typedef struct { const Shape *shape; Linear linear; Norm norm; Tensor x, keys; } Kernel;
+
+static Tensor run_kernel(Arena *m, const void *self)
+{
+    const Kernel *k = self;
+    const Shape *s = k->shape;
+    switch (s->op) {
+    case LINEAR: return linear(m, k->x, &k->linear);
+    case CONV: return conv2d(m, k->x, &k->linear, SAME3);
+    case STRIDED: return conv2d(m, k->x, &k->linear, (Window){ .stride = 2, .before = 1, .after = 1 });
+    case ATTENTION: return attention(m, k->x, k->keys, k->keys, s->heads, false);
+    case GROUP_NORM: return group_norm(m, k->x, &k->norm, 32, 1e-5f, SILU);
+    case LAYER_NORM: return layer_norm(m, k->x, &k->norm, 1e-5f);
+    }
+    return k->x;
+}
+
+/* The same numbers everywhere, in -1..1, times scale: a multiplicative hash of the index. */
+static void fill(float *x, size_t n, float scale)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t h = (uint32_t)i * 2654435761u;
+        h = (h ^ h >> 15) * 2246822519u;
+        x[i] = scale * ((float)(h >> 8) * 0x1p-23f - 1.0f);
+    }
+}
+
+static bool bench_kernel(const Args *a, const Shape *s, double peak, Error *e)
+{
+    const int kernel = s->op == CONV || s->op == STRIDED ? 3 : 1;
+    const size_t pixels = (size_t)s->h * (size_t)s->w, in = (size_t)s->in, weights = (size_t)s->out * in * (size_t)(kernel * kernel);
+    Kernel k = { .shape = s, .x = { .b = 1, .h = s->h, .w = s->w, .c = s->in }, .keys = { .b = 1, .h = s->keys, .w = 1, .c = s->in } };
+    float *x = malloc(pixels * in * sizeof *x), *w = malloc((weights + in) * sizeof *w);
+    float *keys = malloc(((size_t)s->keys * in + 1) * sizeof *keys);
+    bool ok = (x && w && keys) || fail(e, "out of memory: needed room for %s", s->name);
+    if (ok) {
+        fill(x, pixels * in, 1);
+        fill(keys, (size_t)s->keys * in, 1);
+        fill(w, weights + in, 0.1f);
+        k.x.at = x;
+        k.keys.at = keys;
+        k.linear.w = (Weight){ w, F32, kernel > 1 ? 4 : 2, { s->out, s->in, kernel, kernel } };
+        if (kernel == 1) k.linear.w.dim[2] = k.linear.w.dim[3] = 0;
+        k.norm.w = k.norm.b = (Weight){ w, F32, 1, { s->in } };
+        ok = measure(a, s->name, run_kernel, &k, peak, e);
+    }
+    free(x);
+    free(w);
+    free(keys);
+    return ok;
+}
+
+/* ---- models ------------------------------------------------------------------------------------------------------ */
+
+typedef struct { const Sd *sd; const Clip *clip; const int *ids; float *values; } Parts;
+
+static Tensor run_text(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    return clip_text(m, &k->sd->text, k->ids, 2, k->sd->text.positions, 0);
+}
+
+static Tensor run_unet(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    const Unet *u = &k->sd->unet;
+    Tensor context = from_host(m, 2, k->sd->text.positions, 1, u->context, k->values);
+    return unet(m, u, from_host(m, 2, u->size, u->size, u->in, k->values), 500, context);
+}
+
+static Tensor run_decode(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    const int side = k->sd->unet.size;
+    return vae_decode(m, &k->sd->vae, from_host(m, 1, side, side, k->sd->vae.latents, k->values));
+}
+
+static Tensor run_clip_text(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    return clip_text(m, &k->clip->text, k->ids, 1, k->clip->text.positions, 0);
+}
+
+static Tensor run_clip_vision(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    const int side = k->clip->vision.size;
+    return clip_vision(m, &k->clip->vision, from_host(m, 1, side, side, 3, k->values));
+}
+
+/* Ids that any vocabulary has, and numbers enough for every input. */
+static bool model_inputs(Parts *k, int positions, size_t values, int **ids, Error *e)
+{
+    *ids = calloc(2 * (size_t)positions, sizeof **ids);
+    k->values = malloc(values * sizeof *k->values);
+    if (!*ids || !k->values) return fail(e, "out of memory: needed room for the inputs");
+    for (int i = 0; i < 2 * positions; i++) (*ids)[i] = i % positions % 16;
+    fill(k->values, values, 1);
+    k->ids = *ids;
+    return true;
+}
+
+static bool bench_sd(const Args *a, const char *folder, double peak, Error *e)
+{
+    Sd sd;
+    if (!sd_open(&sd, folder, NULL, e)) return false;
+    Parts k = { .sd = &sd };
+    int *ids = NULL;
+    const size_t side = (size_t)sd.unet.size, channels = (size_t)imax(sd.unet.in, sd.vae.latents);
+    const size_t values = zmax(2 * side * side * channels, 2 * (size_t)sd.text.positions * (size_t)sd.unet.context);
+    bool ok = model_inputs(&k, sd.text.positions, values, &ids, e)
+        && measure(a, "sd text encoder, two texts", run_text, &k, peak, e)
+        && measure(a, "sd unet, a guided step", run_unet, &k, peak, e)
+        && measure(a, "sd vae decoder", run_decode, &k, peak, e);
+    free(ids);
+    free(k.values);
+    sd_close(&sd);
+    return ok;
+}
+
+static bool bench_clip(const Args *a, const char *folder, double peak, Error *e)
+{
+    Clip clip;
+    if (!clip_open(&clip, folder, NULL, e)) return false;
+    Parts k = { .clip = &clip };
+    int *ids = NULL;
+    bool ok = model_inputs(&k, clip.text.positions, 3 * (size_t)clip.vision.size * (size_t)clip.vision.size, &ids, e)
+        && measure(a, "clip text", run_clip_text, &k, peak, e)
+        && measure(a, "clip picture", run_clip_vision, &k, peak, e);
+    free(ids);
+    free(k.values);
+    clip_close(&clip);
+    return ok;
+}
+
+/* Every part of the bundle, or the one model that -m, --clip or --sd name. */
+static bool bench_models(const Args *a, double peak, Error *e)
+{
+    static const char *const parts[] = { "clip", "sd" };
+    bool ok = true, any = false;
+    for (size_t i = 0; ok && i < countof(parts); i++) {
+        Error none = { 0 };
+        char *folder = model_part(a, parts[i], &none);
+        if (!folder) continue;
+        any = true;
+        ok = (i ? bench_sd : bench_clip)(a, folder, peak, e);
+        free(folder);
+    }
+    if (any) return ok;
+    free(model_part(a, "sd", e));                          /* to say why */
+    return false;
+}
+
+/* ---- the machine --------------------------------------------------------------------------------------------------- */
+
+/* The processor's name, as Linux knows it. */
+static void cpu_name(char *out, size_t room)
+{
+    static const char *const keys[] = { "model name", "Model", "Hardware" };
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    snprintf(out, room, "unknown");
+    while (f && fgets(line, sizeof line, f))
+        for (size_t i = 0; i < countof(keys); i++) {
+            const char *colon = strchr(line, ':');
+            if (strncmp(line, keys[i], strlen(keys[i])) || !colon) continue;
+            snprintf(out, room, "%s", colon + 1 + strspn(colon + 1, " "));
+            out[strcspn(out, "\n")] = 0;
+            fclose(f);
+            return;
+        }
+    if (f) fclose(f);
+}
+
+static double print_machine(const Args *a)
+{
+    char cpu[128];
+    const double peak = machine_peak();
+    cpu_name(cpu, sizeof cpu);
+    if (a->json) {
+        fputs("{\"cpu\": ", stdout);
+        print_json(cpu);
+        printf(", \"threads\": %d, \"isa\": \"%s\", \"peak_gmac_per_s\": %.3f, \"version\": \"%s\"}\n", machine_threads(), machine_isa(),
+               peak * 1e-9, VERSION);
+    } else
+        printf("%s, %d threads, %s: peak %.1f GMAC/s\n", cpu, machine_threads(), machine_isa(), peak * 1e-9);
+    fflush(stdout);
+    return peak;
+}
+
+int verb_bench(Args *a, Error *e)
+{
+    if (!choose_machine(a, e)) return 1;
+    const bool model = a->model || a->clip || a->sd || getenv("FUSION_MODEL");
+    const double peak = print_machine(a);
+    for (size_t i = 0; i < countof(shapes); i++)
+        if (!bench_kernel(a, &shapes[i], peak, e)) return 1;
+    return !model || bench_models(a, peak, e) ? 0 : 1;
+}
+
+int verb_selftest(Args *a, Error *e)
+{
+    if (!choose_machine(a, e)) return 1;
+    return fail(e, "selftest: this build ships no weights yet"), 1;
+}

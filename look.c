@@ -1,0 +1,409 @@
+/* look.c - the verbs that look inside: tokenize, inspect, compare. */
+#include "command.h"
+#include "sd.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- tokenize ------------------------------------------------------------------------------------------- */
+
+static bool tokenizer_in(const char *folder)
+{
+    static const char *const names[] = { "vocab.json", "tokenizer.json" };
+    bool found = false;
+    for (size_t i = 0; i < countof(names) && !found; i++) {
+        char *path = path_join(folder, names[i]);
+        found = path && file_exists(path);
+        free(path);
+    }
+    return found;
+}
+
+/* The tokenizer's folder: --tokenizer, or where a model of any kind keeps it.  The caller frees. */
+static char *tokenizer_folder(const Args *a, Error *e)
+{
+    static const char *const places[] = { "", "tokenizer", "clip", "sd/tokenizer" };
+    const char *given = a->tokenizer ? a->tokenizer : a->clip ? a->clip : a->sd;
+    char *path = given ? strdup(given) : model_path(a, e);
+    if (!path || a->tokenizer) return path;
+    for (size_t i = 0; i < countof(places); i++) {
+        char *inside = path_join(path, places[i]);
+        if (inside && tokenizer_in(inside)) {
+            free(path);
+            return inside;
+        }
+        free(inside);
+    }
+    if (folder_exists(path)) fail(e, "%s: no tokenizer here, want vocab.json + merges.txt, or tokenizer.json", path);
+    else fail(e, "%s: found %s, want a folder with a tokenizer", path, file_exists(path) ? "a file" : "nothing");
+    free(path);
+    return NULL;
+}
+
+/* How many tokens the model sees: the tokenizer says, or else the text tower beside it; 0: nobody. */
+static int token_limit(const Tok *t, const char *folder)
+{
+    int limit = tok_max_length(t);
+    char *path = path_join(folder, "config.json");
+    Json *config = !limit && path && file_exists(path) ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
+    const Json *text = config ? json_get(config, "text_config") : NULL;
+    if (config) json_int(text ? text : config, "max_position_embeddings", 2, 1 << 20, &limit, path, &(Error){ 0 });
+    json_free(config);
+    free(path);
+    return limit;
+}
+
+static void print_tokens(const Args *a, const Tok *t, const Ids *ids, int kept, const char *lost)
+{
+    if (a->json) fputs("{\"ids\": [", stdout);
+    for (int i = 0; i < ids->count; i++) printf("%s%d", !i ? "" : a->json ? ", " : " ", ids->at[i]);
+    if (a->json) {
+        fputs("], \"pieces\": [", stdout);
+        for (int i = 0; i < ids->count; i++) {
+            if (i) fputs(", ", stdout);
+            print_json(tok_piece(t, ids->at[i]));
+        }
+        fputs("], \"cut\": ", stdout);
+        if (lost) print_json(lost);
+        else fputs("null", stdout);
+        putchar('}');
+    }
+    putchar('\n');
+    for (int i = 0; a->verbose && !a->json && i < ids->count; i++) {
+        printf("%d\t", ids->at[i]);
+        print_field(tok_piece(t, ids->at[i]));
+        puts(i >= kept && i < ids->count - 1 ? "\tcut" : "");
+    }
+}
+
+int verb_tokenize(Args *a, Error *e)
+{
+    Ids ids = { 0 };
+    char *lost = NULL;
+    if (!a->prompt) return misuse(e, "--prompt: missing, want -p TEXT"), 2;
+    char *folder = tokenizer_folder(a, e);
+    Tok *t = folder ? tok_open(folder, e) : NULL;
+    bool ok = t && tok_encode(t, a->prompt, strlen(a->prompt), &ids, e);
+    if (ok) {
+        const int limit = token_limit(t, folder), kept = limit && ids.count > limit ? limit - 1 : ids.count;
+        const int cut = kept < ids.count ? ids.count - 1 - kept : 0;
+        if (cut) lost = tok_decode(t, ids.at + kept, cut, e);
+        ok = !cut || lost;
+        if (ok) print_tokens(a, t, &ids, kept, lost);
+        if (lost) say(a, "the model sees %d tokens; %d are cut off: %s", limit, cut, lost);
+    }
+    ids_free(&ids);
+    free(lost);
+    tok_close(t);
+    free(folder);
+    return ok ? 0 : 1;
+}
+
+/* ---- inspect: a safetensors file --------------------------------------------------------------------------- */
+
+static void print_entry(const Args *a, const Entry *t)
+{
+    if (a->json) fputs("{\"name\": ", stdout);
+    (a->json ? print_json_bytes : print_bytes)(t->name, t->name_length);
+    printf(a->json ? ", \"dtype\": \"%s\", \"shape\": [" : "\t%s\t[", t->dtype);
+    for (int i = 0; i < t->rank; i++) printf("%s%" PRIu64, !i ? "" : a->json ? ", " : ",", t->shape[i]);
+    printf(a->json ? "], \"offsets\": [%" PRIu64 ", %" PRIu64 "]}\n" : "]\t%" PRIu64 "\t%" PRIu64 "\n", t->begin, t->end);
+}
+
+static void print_metadata(const Args *a, const Json *metadata)
+{
+    if (a->json) fputs("{\"metadata\": {", stdout);
+    for (const Json *m = metadata->first; m; m = m->next) {
+        fputs(a->json ? m == metadata->first ? "" : ", " : "metadata\t", stdout);
+        (a->json ? print_json_bytes : print_bytes)(m->key, m->key_length);
+        fputs(a->json ? ": " : "\t", stdout);
+        (a->json ? print_json_bytes : print_bytes)(m->text, m->length);
+        if (!a->json) putchar('\n');
+    }
+    if (a->json) puts("}}");
+}
+
+static void file_sha256(const File *f, char hex[65])
+{
+    Sha256 sum;
+    sha256_start(&sum);
+    sha256_add(&sum, f->at, f->size);
+    sha256_end(&sum, hex);
+}
+
+static bool inspect_tensors(const Args *a, const char *path, Error *e)
+{
+    Weights w;
+    char hex[65];
+    uint64_t values = 0, bytes = 0;
+    if (!weights_open(&w, path, "model", e)) return false;
+    for (int i = 0; i < w.count; i++) {
+        uint64_t n = 1;
+        print_entry(a, &w.entries[i]);
+        for (int d = 0; d < w.entries[i].rank; d++) n *= w.entries[i].shape[d];
+        values += n;
+        bytes += w.entries[i].end - w.entries[i].begin;
+    }
+    if (weights_metadata(&w, 0)) print_metadata(a, weights_metadata(&w, 0));
+    if (a->sha256) {
+        file_sha256(&w.files[0], hex);
+        printf(a->json ? "{\"sha256\": \"%s\"}\n" : "sha256\t%s\n", hex);
+    }
+    printf(a->json ? "{\"tensors\": %d, \"values\": %" PRIu64 ", \"bytes\": %" PRIu64 "}\n"
+                   : "total\t%d tensors\t%" PRIu64 " values\t%" PRIu64 " bytes\n", w.count, values, bytes);
+    weights_close(&w);
+    return true;
+}
+
+/* ---- inspect: a model folder --------------------------------------------------------------------------------- */
+
+static void print_stranger(void *self, const Entry *t)
+{
+    const Args *a = self;
+    fputs(a->json ? "{\"unknown\": " : "unknown\t", stdout);
+    (a->json ? print_json_bytes : print_bytes)(t->name, t->name_length);
+    puts(a->json ? "}" : "");
+}
+
+/* One part that opened: every tensor it needs is there, so none is missing. */
+static void print_part(Args *a, const char *name, const Weights *w)
+{
+    char hex[65];
+    int bound = 0, unknown = weights_unbound(w, "position_ids|num_batches_tracked", print_stranger, a);
+    for (int i = 0; i < w->count; i++) bound += w->entries[i].bound;
+    printf(a->json ? "{\"part\": \"%s\", \"tensors\": %d, \"bound\": %d, \"ignored\": %d, \"unknown\": %d, \"missing\": 0}\n"
+                   : "%s\t%d tensors\t%d bound\t%d ignored\t%d unknown\t0 missing\n",
+           name, w->count, bound, w->count - bound - unknown, unknown);
+    for (int i = 0; a->sha256 && i < w->file_count; i++) {
+        file_sha256(&w->files[i], hex);
+        fputs(a->json ? "{\"file\": " : "sha256\t", stdout);
+        (a->json ? print_json : print_field)(w->files[i].path);
+        printf(a->json ? ", \"sha256\": \"%s\"}\n" : "\t%s\n", hex);
+    }
+}
+
+static bool inspect_clip(Args *a, const char *folder, Error *e)
+{
+    Clip c;
+    if (!clip_open(&c, folder, NULL, e)) return false;
+    print_part(a, "clip", &c.weights);
+    clip_close(&c);
+    return true;
+}
+
+static bool inspect_sd(Args *a, const char *folder, Error *e)
+{
+    Sd s;
+    if (!sd_open(&s, folder, NULL, e)) return false;
+    print_part(a, "text_encoder", &s.text_weights);
+    print_part(a, "unet", &s.unet.weights);
+    print_part(a, "vae", &s.vae.weights);
+    sd_close(&s);
+    return true;
+}
+
+static bool inspect_unet(Args *a, const char *folder, Error *e)
+{
+    Unet u;
+    if (!unet_open(&u, folder, e)) return false;
+    print_part(a, "unet", &u.weights);
+    unet_close(&u);
+    return true;
+}
+
+static bool inspect_vae(Args *a, const char *folder, Error *e)
+{
+    Vae v;
+    if (!vae_open(&v, folder, e)) return false;
+    print_part(a, "vae", &v.weights);
+    vae_close(&v);
+    return true;
+}
+
+static bool inspect_text(Args *a, const char *folder, Error *e)
+{
+    ClipText t;
+    Weights w;
+    if (!clip_text_open(&t, &w, folder, e)) return false;
+    print_part(a, "text_encoder", &w);
+    clip_text_close(&t);
+    weights_close(&w);
+    return true;
+}
+
+/* The class that config.json names, in out. */
+static void folder_class(const char *folder, char *out, size_t room)
+{
+    char *path = path_join(folder, "config.json");
+    Json *config = path ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
+    const Json *name = config ? json_get(config, "_class_name") : NULL, *list = config ? json_get(config, "architectures") : NULL;
+    if (!name && list && list->type == JSON_ARRAY) name = list->first;
+    snprintf(out, room, "%s", name && name->type == JSON_STRING ? name->text : "");
+    json_free(config);
+    free(path);
+}
+
+static bool inspect_folder(Args *a, const char *folder, Error *e)
+{
+    static const struct { const char *class; bool (*inspect)(Args *, const char *, Error *); } parts[] = {
+        { "UNet2DConditionModel", inspect_unet }, { "AutoencoderKL", inspect_vae }, { "CLIPTextModel", inspect_text } };
+    const char *kind = model_kind(folder);
+    char class[64];
+    if (kind) return (*kind == 's' ? inspect_sd : inspect_clip)(a, folder, e);
+    folder_class(folder, class, sizeof class);
+    for (size_t i = 0; i < countof(parts); i++)
+        if (!strcmp(class, parts[i].class)) return parts[i].inspect(a, folder, e);
+    char *clip = path_join(folder, "clip"), *sd = path_join(folder, "sd");
+    bool has_clip = clip && folder_exists(clip), has_sd = sd && folder_exists(sd), ok = has_clip || has_sd;
+    if (!ok && *class) fail(e, "%s/config.json: class: found %s, want CLIPModel or a part of Stable Diffusion", folder, class);
+    else if (!ok) fail(e, "%s: no model here, want config.json, model_index.json, or folders clip, sd", folder);
+    if (ok && has_clip) ok = inspect_clip(a, clip, e);
+    if (ok && has_sd) ok = inspect_sd(a, sd, e);
+    free(clip);
+    free(sd);
+    return ok;
+}
+
+/* ---- inspect: a picture ---------------------------------------------------------------------------------------- */
+
+static bool inspect_picture(const Args *a, const File *f, const char *path, Error *e)
+{
+    Picture p;
+    char hex[65];
+    if (!picture_parse(&p, f->at, f->size, path, e)) return false;
+    printf(a->json ? "{\"format\": \"%s\", \"width\": %d, \"height\": %d" : "%s\t%dx%d\n", p.format, p.w, p.h);
+    if (a->json) fputs(", \"texts\": {", stdout);
+    for (int i = 0; i < p.text_count; i++) {
+        if (a->json && i) fputs(", ", stdout);
+        (a->json ? print_json : print_field)(p.texts[i].key);
+        fputs(a->json ? ": " : "\t", stdout);
+        (a->json ? print_json : print_field)(p.texts[i].value);
+        if (!a->json) putchar('\n');
+    }
+    if (a->json) putchar('}');
+    if (a->sha256) {
+        file_sha256(f, hex);
+        printf(a->json ? ", \"sha256\": \"%s\"" : "sha256\t%s\n", hex);
+    }
+    if (a->json) puts("}");
+    picture_free(&p);
+    return true;
+}
+
+/* By content: the PNM numbers, or what foreign_format calls a PNG or JPEG picture. */
+static bool is_picture(const File *f)
+{
+    const char *format = foreign_format(f->at, f->size);
+    if (f->size > 2 && f->at[0] == 'P' && f->at[1] >= '1' && f->at[1] <= '6' && strchr(" \t\r\n#", f->at[2])) return true;
+    return format && (!strcmp(format, "a PNG picture") || !strcmp(format, "a JPEG picture"));
+}
+
+int verb_inspect(Args *a, Error *e)
+{
+    const Texts *files = &a->options->operands;
+    bool ok = true;
+    for (int i = 0; ok && i < files->count; i++) {
+        const char *path = files->at[i];
+        File f = { 0 };
+        if (files->count > 1) {
+            fputs(a->json ? "{\"file\": " : "file\t", stdout);
+            (a->json ? print_json : print_field)(path);
+            puts(a->json ? "}" : "");
+        }
+        if (folder_exists(path)) ok = inspect_folder(a, path, e);
+        else if ((ok = file_map(&f, path, 0, e))) ok = is_picture(&f) ? inspect_picture(a, &f, path, e) : inspect_tensors(a, path, e);
+        file_unmap(&f);
+    }
+    return ok ? 0 : 1;
+}
+
+/* ---- compare ------------------------------------------------------------------------------------------------------ */
+
+/* The same dimensions, not counting those of 1. */
+static bool same_shape(const Entry *a, const Entry *b)
+{
+    int i = 0, j = 0;
+    for (;;) {
+        while (i < a->rank && a->shape[i] == 1) i++;
+        while (j < b->rank && b->shape[j] == 1) j++;
+        if (i == a->rank || j == b->rank) return i == a->rank && j == b->rank;
+        if (a->shape[i++] != b->shape[j++]) return false;
+    }
+}
+
+/* Largest |a - b| over the largest |b|; infinity where something is not finite. */
+static double relative_error(const Entry *a, const Entry *b)
+{
+    enum { STRIP = 1024 };
+    float x[STRIP], y[STRIP];
+    double worst = 0, largest = 0;
+    uint64_t n = 1;
+    for (int i = 0; i < a->rank; i++) n *= a->shape[i];
+    if (a->type == NOT_COMPUTED || b->type == NOT_COMPUTED)
+        return !strcmp(a->dtype, b->dtype) && !memcmp(a->at, b->at, (size_t)(a->end - a->begin)) ? 0 : INFINITY;
+    for (uint64_t from = 0; from < n; from += STRIP) {
+        const size_t count = zmin(STRIP, (size_t)(n - from));
+        weight_read((Weight){ .at = a->at, .type = a->type }, (size_t)from, count, x);
+        weight_read((Weight){ .at = b->at, .type = b->type }, (size_t)from, count, y);
+        for (size_t i = 0; i < count; i++) {
+            const double gap = fabs((double)x[i] - y[i]), size = fabs((double)y[i]);
+            if (!isfinite(gap)) return INFINITY;
+            worst = gap > worst ? gap : worst;
+            largest = size > largest ? size : largest;
+        }
+    }
+    return worst == 0 ? 0 : largest > 0 ? worst / largest : INFINITY;
+}
+
+static void print_error(const Args *a, const Entry *t, double error, const char *note)
+{
+    if (a->json) fputs("{\"name\": ", stdout);
+    (a->json ? print_json_bytes : print_bytes)(t->name, t->name_length);
+    if (note) printf(a->json ? ", \"error\": null, \"note\": \"%s\"}\n" : "\t%s\n", note);
+    else if (a->json && !isfinite(error)) puts(", \"error\": null, \"note\": \"not finite\"}");
+    else printf(a->json ? ", \"error\": %.9g}\n" : "\t%.3e\n", error);
+}
+
+/* All names of both files; returns the first that is beyond the tolerance or in one file alone. */
+static const Entry *compare_all(const Args *a, const Weights *wa, const Weights *wb, double *first_error)
+{
+    const Entry *first = NULL;
+    for (int i = 0; i < wa->count; i++) {
+        const Entry *t = &wa->entries[i], *other = weights_find(wb, t->name);
+        const char *note = !other ? "only in the first" : !same_shape(t, other) ? "shapes differ" : NULL;
+        const double error = note ? INFINITY : relative_error(t, other);
+        print_error(a, t, error, note);
+        if (first || error <= a->tolerance) continue;
+        first = t;
+        *first_error = error;
+    }
+    for (int i = 0; i < wb->count; i++) {
+        if (weights_find(wa, wb->entries[i].name)) continue;
+        print_error(a, &wb->entries[i], INFINITY, "only in the second");
+        if (!first) first = &wb->entries[i];
+    }
+    return first;
+}
+
+int verb_compare(Args *a, Error *e)
+{
+    const char *const *path = a->options->operands.at;
+    Weights wa, wb;
+    double error = INFINITY;
+    if (!weights_open(&wa, path[0], "model", e)) return 1;
+    if (!weights_open(&wb, path[1], "model", e)) {
+        weights_close(&wa);
+        return 1;
+    }
+    const Entry *first = compare_all(a, &wa, &wb, &error);
+    if (first) {
+        fputs(a->json ? "{\"beyond\": " : "beyond\t", stdout);
+        (a->json ? print_json_bytes : print_bytes)(first->name, first->name_length);
+        if (isfinite(error)) printf(a->json ? ", \"error\": %.9g" : "\t%.3e", error);
+        printf(a->json ? ", \"tolerance\": %g}\n" : "\ttolerance %g\n", a->tolerance);
+    }
+    weights_close(&wa);
+    weights_close(&wb);
+    return first ? 3 : 0;
+}
