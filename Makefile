@@ -25,6 +25,8 @@ OPENMP := $(shell echo 'int main(void) { return 0; }' | $(CC) -fopenmp -x c -o /
 endif
 ifeq ($(OPENMP),1)
 RULES  += -fopenmp
+else
+RULES  += -Wno-unknown-pragmas
 endif
 
 SOURCES  = $(wildcard *.c)

@@ -516,6 +516,9 @@ int main(int argc, char **argv)
     if (!e.code && (fflush(stdout) || ferror(stdout))) fail(&e, "standard output: cannot write: %s", strerror(errno));
     if (!e.code) return code;
     fprintf(stderr, "fusion: %s\n", e.text);
-    if (e.code == 2) fprintf(stderr, "try: fusion help%s%s\n", command ? " " : "", command ? command->name : "");
+    if (e.code == 2) {
+        const bool of_verb = command && command->bit != HELP;
+        fprintf(stderr, "try: fusion help%s%s\n", of_verb ? " " : "", of_verb ? command->name : "");
+    }
     return e.code;
 }

@@ -20,7 +20,7 @@ typedef struct {
     size_t count;                          /* values of one picture's latents */
     char *models;                          /* lines of sha256 and name */
     double started;
-    bool bar;
+    bool bar, silent;                      /* a progress bar; not even the seed */
 } Maker;
 
 /* ---- names ---------------------------------------------------------------------------------------------- */
@@ -105,7 +105,7 @@ static bool read_init(Maker *k, Error *e)
 }
 
 /* Tensor `name` of w as floats, [first][rest...] where a rest of 0 takes any length; the caller frees. */
-static float *read_tensor(const Weights *w, const char *name, const int want[4], int rank, int found[4], Error *e)
+static float *read_tensor(const Weights *w, const char *name, const int *want, int rank, int *found, Error *e)
 {
     const Entry *t = weights_find(w, name);
     size_t n = 1;
@@ -176,7 +176,7 @@ static bool check_request(const Maker *k, Error *e)
         if (at && at - inner.text > 2 && at[-2] == ':')
             return misuse(e, "--%s (%.*s)", at, (int)(at - inner.text - 2), inner.text);
     }
-    return misuse(e, "%s", inner.text);
+    return misuse(e, "%s%s", strstr(inner.text, " steps: ") ? "--steps: " : "", inner.text);
 }
 
 /* Write the choices that the model made back into the options: they are echoed with the picture. */
@@ -359,7 +359,7 @@ static void tell_picture(const Maker *k, const char *name, const double seconds[
     if (a->verbose)
         say(a, "text %.2f s, encode %.2f s, unet %.2f s, decode %.2f s", seconds[SD_TEXT], seconds[SD_ENCODE],
             seconds[SD_UNET], seconds[SD_DECODE]);
-    if (a->quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
+    if (a->quiet && !k->silent) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
     if (!a->json) return;
     fputs("{\"file\": ", stdout);
     print_json(name);
@@ -422,9 +422,9 @@ static bool make_batch(Maker *k, Error *e)
     return ok;
 }
 
-static bool make(Args *a, Error *e)
+static bool make(Args *a, bool silent, Error *e)
 {
-    Maker k = { .a = a, .bar = !a->quiet && isatty(2) };
+    Maker k = { .a = a, .bar = !a->quiet && isatty(2), .silent = silent };
     Trace *trace = NULL;
     char *folder = choose_machine(a, e) ? model_part(a, "sd", e) : NULL;
     bool open = folder && sd_open(&k.sd, folder, a->tokenizer, e), ok = open;
@@ -449,7 +449,7 @@ int verb_image(Args *a, Error *e)
     if (!opt_given(a->options, "seed") && getrandom(&a->seed, sizeof a->seed, 0) != (ssize_t)sizeof a->seed)
         return fail(e, "--seed: the system gives no random numbers: %s", strerror(errno)), 1;
     if (!opt_given(a->options, "seed")) a->seed >>= 1;     /* room for the seeds of a batch */
-    return check_options(a, e) && (a->plan || check_outputs(a, e)) && make(a, e) ? 0 : 1;
+    return check_options(a, e) && (a->plan || check_outputs(a, e)) && make(a, false, e) ? 0 : 1;
 }
 
 /* ---- verify ----------------------------------------------------------------------------------------------------- */
@@ -508,7 +508,7 @@ static bool make_again(const Args *a, const Picture *p, const char *path, char *
     image.init = a->init, image.latents = a->latents, image.prompt_embeds = a->prompt_embeds;
     image.output = again;
     image.quiet = true;
-    ok = ok && check_options(&image, e) && make(&image, e);
+    ok = ok && check_options(&image, e) && make(&image, true, e);
     opt_free(&options);
     return ok;
 }

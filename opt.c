@@ -188,7 +188,7 @@ static int parse_short(Options *o, char **argv, Error *e)
 {
     for (const char *at = argv[0] + 1; *at; at++) {
         const Opt *row = find(o, NULL, 0, *at);
-        if (!row) return misuse(e, "-%.*s: unknown option", *at < 0 ? 100 : 1, at);
+        if (!row) return misuse(e, "-%.*s: unknown option", (unsigned char)*at > 0x7f ? 100 : 1, at);
         if (!take(o, row, e)) return 0;
         if (row->kind == OPT_FLAG) {
             if (!set(o, row, (Place){ 0 }, NULL, e)) return 0;

@@ -354,9 +354,10 @@ static bool png_text(Png *g, const uint8_t *d, size_t n, char kind)
     size_t size = (size_t)(end - value);
     uint8_t *plain = NULL;
     if (packed) {
-        plain = malloc(TEXT_LIMIT);
-        if (!plain) return bad(g, "out of memory, wanted %d bytes for a text", TEXT_LIMIT);
-        const char *wrong = inflate(value, size, plain, TEXT_LIMIT, &size);
+        size_t room = size > TEXT_LIMIT / 1032 ? TEXT_LIMIT : (size + 1) * 1032;
+        plain = malloc(room);
+        if (!plain) return bad(g, "out of memory, wanted %zu bytes for a text", room);
+        const char *wrong = inflate(value, size, plain, room, &size);
         if (wrong) {
             free(plain);
             return bad(g, "%cTXt, found %s (after %zu bytes)", kind, wrong, size);

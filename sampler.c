@@ -491,7 +491,8 @@ static bool consistent(const SamplerPlan *p, const Schedule *s, int steps, Error
         if (!(t >= 0 && t < (float)p->alpha_count))
             return fail(e, "%s: %d steps: found timestep %g, wanted 0..%d: take fewer steps",
                         m->name, steps, (double)t, p->alpha_count - 1);
-        if (p->sigmas && i + calls_a_step(m) < p->end && !(p->sigmas[i] > p->sigmas[i + calls_a_step(m)]))
+        int next = i + calls_a_step(m);
+        if (p->sigmas && next < p->end && !(p->sigmas[i] > p->sigmas[next]))
             return fail(e, "%s: %d steps: found one sigma twice at timestep %g: take fewer steps",
                         m->name, steps, (double)t);
     }

@@ -34,8 +34,9 @@ typedef struct {
     bool unsaid;                           /* normalized is not stated: the opposite of special */
     bool plain;                            /* of added_tokens.json: a text and an id only */
     bool role;                             /* start, end, padding ... */
-    bool given;                            /* such or listed as special, in a way that plain heeds */
+    bool given;                            /* such, or listed as special, and plain heeds it */
     bool fallback;                         /* a role that no file gives: the class's own token */
+    bool string;                           /* not an object */
     char *text; size_t length;             /* as its file spells it */
     char *match; size_t match_length;      /* what is looked for, in the text as it is by then */
 } Added;
@@ -633,6 +634,7 @@ static bool added_read(Added *a, const Json *v, bool special, const char *where,
                     where);
     const Json *flags = v->type == JSON_OBJECT ? v : NULL, *said = json_get(flags, "normalized");
     bool single = false;
+    a->string = !flags;
     a->unsaid = !said || said->type == JSON_NULL;
     if (!json_bool(flags, "special", &a->special, where, e) ||
         !json_bool(flags, "normalized", &a->normalized, where, e) ||
@@ -746,7 +748,7 @@ static bool declared_read(Tok *t, const Folder *f, Error *e)
 enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, NAMED };
 static const char *const named_keys[NAMED] = { "bos_token", "eos_token", "unk_token", "sep_token",
                                                "pad_token", "cls_token", "mask_token" };
-typedef struct { Added named[NAMED]; AddedList extra; } Specials;
+typedef struct { Added named[NAMED]; AddedList extra[2]; } Specials;       /* one to a key; listed */
 
 static bool specials_default(Specials *s, bool clip, Error *e)
 {
@@ -756,7 +758,7 @@ static bool specials_default(Specials *s, bool clip, Error *e)
     };
     for (int i = 0; i < NAMED; i++) {
         const char *name = text[clip][i];
-        s->named[i] = (Added){ .id = -1, .unsaid = true, .fallback = true };
+        s->named[i] = (Added){ .id = -1, .unsaid = true, .fallback = true, .string = true };
         if (!name) continue;
         s->named[i].length = strlen(name);
         if (!(s->named[i].text = duplicate(name, strlen(name), e))) return false;
@@ -783,8 +785,8 @@ static bool specials_read(Specials *s, const Json *object, bool of_map, const ch
             if (!strcmp(v->key, named_keys[i])) named = &s->named[i];
         for (const Json *w = several ? v->first : v; w; w = several ? w->next : NULL) {
             if (!added_read(&a, w, of_map || w->type == JSON_STRING, where, e)) return false;
-            a.given = of_map || w->type == JSON_STRING;
-            if (!named && !added_put(&s->extra, a, e)) return false;
+            a.given = of_map || a.string;
+            if (!named && !added_put(&s->extra[several], a, e)) return false;
             if (!named) continue;
             added_free(named);
             *named = a;
@@ -796,7 +798,16 @@ static bool specials_read(Specials *s, const Json *object, bool of_map, const ch
 static bool same(const Added *a, const Added *b)
 {
     return a->length == b->length && !memcmp(a->text, b->text, a->length) &&
-           a->normalized == b->normalized && a->lstrip == b->lstrip && a->rstrip == b->rstrip;
+           a->string == b->string && a->unsaid == b->unsaid && a->normalized == b->normalized &&
+           a->lstrip == b->lstrip && a->rstrip == b->rstrip;
+}
+
+/* Append a copy of a to t->added, with its id. */
+static bool place(Tok *t, const Added *a, const char *where, Error *e)
+{
+    Added new = *a;
+    return (new.text = duplicate(a->text, a->length, e)) && added_put(&t->added, new, e) &&
+           added_identify(t, &t->added.at[t->added.n - 1], where, e);
 }
 
 /* Put the special tokens into t->added with their ids, and note the ones that a sequence needs.
@@ -812,18 +823,16 @@ static bool specials_place(Tok *t, Specials *s, const char *model, Error *e)
         if (ids[i] < 0 && (i == start || i == end || i == PAD))
             return fail(e, "%s: the vocabulary has no '%s', wanted it as %s", model,
                         name_shown(a.text, a.length, name), named_keys[i]);
-        bool again = ids[i] < 0 && a.fallback;
+        bool again = false;
         for (int j = 0; j < i; j++) again |= same(&a, &s->named[j]);
-        if (again) continue;
+        if (!a.length || (ids[i] < 0 && a.fallback)) continue;
         a.role = a.special = true;
-        if (!(a.text = duplicate(a.text, a.length, e)) || !added_put(&t->added, a, e)) return false;
-        if (a.length && !added_identify(t, &t->added.at[t->added.n - 1], model, e)) return false;
+        if (!place(t, &a, model, e)) return false;
+        if (again) t->added.at[t->added.n - 1].turn = -1;  /* says nothing new */
     }
-    for (size_t i = 0; i < s->extra.n; i++) {
-        Added a = s->extra.at[i];
-        if (!(a.text = duplicate(a.text, a.length, e)) || !added_put(&t->added, a, e) ||
-            !added_identify(t, &t->added.at[t->added.n - 1], model, e)) return false;
-    }
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < s->extra[k].n; i++)
+            if (!place(t, &s->extra[k].at[i], model, e)) return false;
     added_settle(&t->added);
     for (size_t i = 0; i < t->added.n; i++) {
         Added *a = &t->added.at[i];
@@ -881,8 +890,10 @@ static bool added_tokens(Tok *t, const Folder *f, Error *e)
            sought_build(t, 0, &scratch, e) && sought_build(t, 1, &scratch, e);
     scratch_free(&scratch);
     for (int i = 0; i < NAMED; i++) added_free(&s.named[i]);
-    for (size_t i = 0; i < s.extra.n; i++) added_free(&s.extra.at[i]);
-    free(s.extra.at);
+    for (int k = 0; k < 2; k++) {
+        for (size_t i = 0; i < s.extra[k].n; i++) added_free(&s.extra[k].at[i]);
+        free(s.extra[k].at);
+    }
     return good;
 }
 
@@ -1196,7 +1207,8 @@ static bool added_next(const Tok *t, int pass, const char *s, size_t n, size_t d
         if (kind_at(s + before, f->from - before, &length) != SPACE) break;
         f->from = before;
     }
-    while (a->rstrip && f->to < n && kind_at(s + f->to, n - f->to, &length) == SPACE) f->to += length;
+    while (a->rstrip && f->to < n && kind_at(s + f->to, n - f->to, &length) == SPACE)
+        f->to += length;
     return true;
 }
 

@@ -118,8 +118,8 @@ TEXTS = [
 # ---- tokenizers --------------------------------------------------------------------------------
 
 def alphabet():
-    """CLIP's and GPT-2's letter for each byte, in the order of the vocabulary: printable bytes stand
-    for themselves and come first, the others take letters from 256 on."""
+    """CLIP's and GPT-2's letter for each byte, in the order of the vocabulary: printable bytes
+    stand for themselves and come first, the others take letters from 256 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
@@ -166,7 +166,7 @@ def published_merges():
 
 
 def write_tokenizer(folder, merges, pad=END, specials_last=True):
-    """vocab.json, merges.txt and two small files beside them, as in OpenAI's and Stability's folders."""
+    """vocab.json, merges.txt and two small files beside them, as in the published folders."""
     os.makedirs(folder, exist_ok=True)
     added = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
     special = {key: {"content": token, **added}
@@ -200,6 +200,7 @@ def read_json(path):
 GAIN = {"q_proj": 1.3, "k_proj": 1.3, "to_q": 1.3, "to_k": 1.3, "out_proj": 0.7, "fc2": 0.7,
         "conv2": 0.7, "to_out.0": 0.7, "ff.net.2": 0.7, "conv_out": 1.5, "decoder.conv_out": 0.8,
         "quant_conv": 5.0}
+EMBEDDINGS = ("token_embedding.weight", "position_embedding.weight", "class_embedding")
 
 
 def random_weights(model, seed, dtype=torch.float32):
@@ -212,7 +213,7 @@ def random_weights(model, seed, dtype=torch.float32):
         gains = [g for end, g in GAIN.items() if module == end or module.endswith("." + end)]
         if name == "logit_scale":
             r = torch.tensor(3.2)
-        elif module.endswith(("token_embedding", "position_embedding")) or kind == "class_embedding":
+        elif (module + "." + kind).endswith(EMBEDDINGS):
             r = 0.7 * r
         elif kind == "bias":
             r = 0.15 * r
@@ -287,7 +288,8 @@ def make_clip(folder, merges):
         for part in (
                 transformers.CLIPModel.from_pretrained(old),
                 transformers.CLIPTokenizer.from_pretrained(old),
-                CLIPImageProcessorPil(size={"shortest_edge": 31}, crop_size={"height": 28, "width": 28})):
+                CLIPImageProcessorPil(size={"shortest_edge": 31},
+                                      crop_size={"height": 28, "width": 28})):
             part.save_pretrained(f"{folder}/clip-gelu")
 
 
@@ -389,8 +391,9 @@ def write_sd(folder, text, unet, vae, scheduler, seed, dtypes, published_names):
 
 
 def published_vae_name(name):
-    for new, old in ("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn"):
-        name = name.replace(f".{new}.", f".{old}.")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for new in old:
+        name = name.replace(f".{new}.", f".{old[new]}.")
     return name
 
 
@@ -464,6 +467,9 @@ def run_pipe(folder, words, output_type="pil", dtype=torch.float32, sink=None):
             diffusers.StableDiffusionPipeline)
     pipe = load_pipe(folder, kind, w.sampling_method, w.schedule).to(dtype)
     encoded = watch_pipe(pipe, sink) if sink else {}
+    if w.clip_skip:
+        # diffusers 0.42 looks for the final norm where transformers 4 had it
+        object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
     if w.picture:
         more = {"image": open_picture(w.picture).convert("RGB"), "strength": w.strength}
     else:
@@ -499,19 +505,23 @@ def watch(model, prefix, sink):
 def watch_pipe(pipe, sink):
     """The program's names: stepN.unet... with N counting calls, vae..., text_encoder.text_model...
     Texts are returned, not sunk: the pipeline encodes the prompt, then the negative prompt; the
-    program both as one batch, negative first."""
+    program both as one batch, negative first.  The time's embedding is the same for a whole batch
+    and kept once."""
     step, encoded = -1, {}
 
     def begin_step(module, inputs):
         nonlocal step
         step += 1
 
+    def unet_sink(name, value):
+        sink(f"step{step}.{name}", value[:1] if name == "unet.time_embedding" else value)
+
     def text_sink(name, value):
         encoded[name] = torch.cat([value, encoded[name]]) if name in encoded else value
 
     pipe.unet.register_forward_pre_hook(begin_step)
     watch(pipe.text_encoder, "text_encoder.text_model.", text_sink)
-    watch(pipe.unet, "unet.", lambda name, value: sink(f"step{step}.{name}", value))
+    watch(pipe.unet, "unet.", unet_sink)
     watch(pipe.vae, "vae.", sink)
     return encoded
 
@@ -565,10 +575,11 @@ def make_pictures(folder):
         picture.save(f"{folder}/{name}", **how)
 
     palette = Image.fromarray(draw(47, 38, 4)).quantize(60)
+    grey16 = draw(40, 40, 11, 1)[..., 0].astype(np.uint16) * 256 + draw(40, 40, 12, 1)[..., 0]
     save("rgb.png", draw(50, 41, 1))
     save("grey.png", draw(33, 64, 2, 1)[..., 0])
     save("grey-alpha.png", draw(60, 44, 3, 2))
-    save("grey-16.png", draw(40, 40, 11, 1)[..., 0].astype(np.uint16) * 256 + draw(40, 40, 12, 1)[..., 0])
+    save("grey-16.png", grey16)
     save("palette.png", palette)
     save("palette-alpha.png", palette, transparency=bytes(range(0, 240, 4)))
     save("colour-key.png", draw(36, 36, 5) // 64 * 64, transparency=(64, 128, 64))
@@ -609,8 +620,9 @@ SD_INNER = """text_encoder.text_model.embeddings text_encoder.text_model.final_l
 
 
 def write_texts(folder):
-    tokenizers = {kind: transformers.CLIPTokenizer.from_pretrained(f"{folder}/{path}") for kind, path
-                  in (("clip", "clip"), ("clip-gelu", "clip-gelu"), ("sd2", "sd2/tokenizer"))}
+    paths = {"clip": "clip", "clip-gelu": "clip-gelu", "sd2": "sd2/tokenizer"}
+    tokenizers = {kind: transformers.CLIPTokenizer.from_pretrained(f"{folder}/{path}")
+                  for kind, path in paths.items()}
     rows = [{"text": text, **{kind: t(text).input_ids for kind, t in tokenizers.items()}}
             for text in TEXTS]
     with open(f"{folder}/texts.json", "w", encoding="utf-8") as f:
@@ -671,9 +683,9 @@ def judge(folder, seen, reach, pixels=None):
     low, high = min(spread, key=spread.get), max(spread, key=spread.get)
     print(f"{os.path.basename(folder)}: {len(seen)} activations")
     print(f"    deviations {spread[low]:.2f} ({low}) to {spread[high]:.2f} ({high})")
-    print(f"    attention reaches {min(reach.values()):.2f} to {max(reach.values()):.2f} of its keys")
-    assert 0.1 < spread[low] and spread[high] < 20
-    assert 0.02 < min(reach.values()) and max(reach.values()) < 0.9
+    least, most = min(reach.values()), max(reach.values())
+    print(f"    attention reaches {least:.2f} to {most:.2f} of its keys")
+    assert 0.1 < spread[low] and spread[high] < 20 and 0.02 < least and most < 0.9
     if pixels is not None:
         pixels, saturated = pixels.float(), ((pixels == 0) | (pixels == 255)).float().mean()
         print(f"    pixels: deviation {pixels.std():.0f}, saturated {saturated:.2f}")
@@ -741,7 +753,7 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("make").add_argument("folder", nargs="?", default=MODELS)
     verbs.add_parser("big").add_argument("folder")
-    tracing = verbs.add_parser("trace", epilog="and the options of `fusion image` or `fusion embed`")
+    tracing = verbs.add_parser("trace", epilog="then options of `fusion image` or `fusion embed`")
     tracing.add_argument("folder")
     tracing.add_argument("-o", dest="output", required=True)
     words, rest = parser.parse_known_args()

@@ -4,10 +4,11 @@
     python tests/sampler.py          diffusers 0.42, torch on the CPU in float32
     python tests/sampler.py noise    prints the table of torch.randn in tests/test_numbers.c
 
-The schedulers are driven as StableDiffusionPipeline drives them (with a picture: its Img2Img, with a
-picture and a mask: its Inpaint relative), over a model that is a formula.  Of every run the file keeps
-the timesteps, the initial sigma, the largest value, and 12 of the final latents.
+The schedulers are driven as StableDiffusionPipeline drives them (with a picture: its Img2Img, with
+a picture and a mask: its Inpaint relative), over a model that is a formula.  Of every run the file
+keeps the initial sigma, the largest value, 12 of the final latents and mostly the timesteps.
 """
+import inspect
 import json
 import math
 import os
@@ -23,15 +24,17 @@ diffusers.utils.logging.set_verbosity_error()
 torch.set_grad_enabled(False)
 
 CLASSES = {
-    "ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler, "pndm": diffusers.PNDMScheduler,
-    "euler": diffusers.EulerDiscreteScheduler, "euler_a": diffusers.EulerAncestralDiscreteScheduler,
+    "ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler,
+    "pndm": diffusers.PNDMScheduler, "euler": diffusers.EulerDiscreteScheduler,
+    "euler_a": diffusers.EulerAncestralDiscreteScheduler,
     "heun": diffusers.HeunDiscreteScheduler, "lms": diffusers.LMSDiscreteScheduler,
     "dpm++2m": diffusers.DPMSolverMultistepScheduler, "unipc": diffusers.UniPCMultistepScheduler,
     "lcm": diffusers.LCMScheduler,
 }
 KARRAS = ["euler", "euler_a", "heun", "lms", "dpm++2m", "unipc"]
-SD1 = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
-           steps_offset=1, clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True)
+SD1 = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+           num_train_timesteps=1000, steps_offset=1, clip_sample=False, set_alpha_to_one=False,
+           skip_prk_steps=True)
 
 
 def model(x, t):
@@ -41,11 +44,9 @@ def model(x, t):
 
 
 def scheduler_of(method, config, karras):
-    config = dict(config)
     if karras and method != "euler_a":
-        config["use_karras_sigmas"] = True
-    scheduler = CLASSES[method].from_config(config)
-    return scheduler
+        config = dict(config, use_karras_sigmas=True)
+    return CLASSES[method].from_config(config)
 
 
 def set_timesteps(scheduler, method, config, karras, steps):
@@ -60,7 +61,8 @@ def run(method, config, karras=False, steps=20, eta=0.0, strength=None, mask=Fal
     scheduler = scheduler_of(method, config, karras)
     set_timesteps(scheduler, method, config, karras, steps)
     generator = torch.Generator().manual_seed(seed)
-    picture = torch.sin(torch.arange(n, dtype=torch.float32) * np.float32(0.7).item())[None, None, None]
+    picture = torch.sin(torch.arange(n, dtype=torch.float32) * np.float32(0.7).item())
+    picture = picture[None, None, None]
     keep = (torch.arange(n) % 3 != 0).float()[None, None, None]
     noise = torch.randn((1, 1, 1, n), generator=generator)
 
@@ -78,8 +80,7 @@ def run(method, config, karras=False, steps=20, eta=0.0, strength=None, mask=Fal
             x = scheduler.add_noise(picture, noise, timesteps[:1])
 
     extra = {}
-    names = scheduler.step.__wrapped__.__code__.co_varnames if hasattr(scheduler.step, "__wrapped__") \
-        else scheduler.step.__code__.co_varnames[:scheduler.step.__code__.co_argcount]
+    names = inspect.signature(scheduler.step).parameters
     if "eta" in names:
         extra["eta"] = eta
     if "generator" in names:
@@ -132,8 +133,9 @@ def cases():
                             for strength in (0.3, 0.8, 1.0):
                                 yield name, config, dict(method=method, karras=karras, steps=steps,
                                                          strength=strength, n=37)
-                        yield name, config, dict(method=method, karras=karras, steps=7, strength=0.8, mask=True)
-                        yield name, config, dict(method=method, karras=karras, steps=7, strength=1.0, mask=True)
+                        for strength in (0.8, 1.0):
+                            yield name, config, dict(method=method, karras=karras, steps=7,
+                                                     strength=strength, mask=True)
                     elif method != "lcm" or spacing == "leading":
                         for steps in (1, 2, 7, 20):
                             yield name, config, dict(method=method, karras=karras, steps=steps)
@@ -147,10 +149,11 @@ def cases():
 
 def odd_cases():
     """One setting each that is not Stable Diffusion 1's."""
-    def one(method, steps=7, name=None, drop=(), karras=False, strength=None, n=37, eta=0.0, **change):
+    def one(method, steps=7, drop=(), karras=False, strength=None, n=37, eta=0.0, **change):
         config = {k: v for k, v in dict(SD1, **change).items() if k not in drop}
-        title = ", ".join(f"{k} {v}" for k, v in change.items()) + "".join(f", no {k}" for k in drop)
-        return title, config, dict(method=method, steps=steps, karras=karras, strength=strength, n=n, eta=eta)
+        title = ", ".join([f"{k} {v}" for k, v in change.items()] + [f"no {k}" for k in drop])
+        return title, config, dict(method=method, steps=steps, karras=karras, strength=strength,
+                                   n=n, eta=eta)
 
     for method in CLASSES:                                   # the classes' own defaults
         yield one(method, drop=tuple(SD1))
@@ -159,12 +162,13 @@ def odd_cases():
         yield one(method, num_train_timesteps=400, n=9)
         yield one(method, steps=30)
     for method in KARRAS:
-        yield one(method, karras=True, beta_schedule="squaredcos_cap_v2", steps=20,
-                  strength=1.0)              # without begin index the reference trips over t = 999 twice
+        # strength sets the begin index; without it the reference trips over t = 999 twice
+        yield one(method, karras=True, beta_schedule="squaredcos_cap_v2", steps=20, strength=1.0)
     for method in ("ddim", "ddpm", "lms", "heun", "euler", "dpm++2m", "unipc", "lcm"):
         yield one(method, prediction_type="sample")
-    for method in ("ddim", "ddpm", "euler", "euler_a", "dpm++2m", "unipc", "lcm", "pndm", "lms", "heun"):
-        yield one(method, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    for method in CLASSES:
+        yield one(method, prediction_type="v_prediction", rescale_betas_zero_snr=True,
+                  timestep_spacing="trailing")
     for method in ("ddim", "ddpm", "lcm", "heun"):
         yield one(method, clip_sample=True, clip_sample_range=0.5)
     for prediction in ("epsilon", "v_prediction"):
@@ -187,12 +191,13 @@ def odd_cases():
                 yield one("unipc", solver_order=order, steps=steps, karras=karras)
             yield one("dpm++2m", solver_type="heun", steps=steps, karras=karras)
             for order in (2, 3):
-                yield one("unipc", solver_type="bh1", solver_order=order, steps=steps, karras=karras,
-                          final_sigmas_type="sigma_min")
+                yield one("unipc", solver_type="bh1", solver_order=order, steps=steps,
+                          karras=karras, final_sigmas_type="sigma_min")
             yield one("dpm++2m", final_sigmas_type="sigma_min", steps=steps, karras=karras)
             yield one("unipc", final_sigmas_type="sigma_min", steps=steps, karras=karras)
     yield one("dpm++2m", final_sigmas_type="sigma_min", lower_order_final=False)
-    yield one("dpm++2m", final_sigmas_type="sigma_min", lower_order_final=False, euler_at_final=True)
+    yield one("dpm++2m", final_sigmas_type="sigma_min", lower_order_final=False,
+              euler_at_final=True)
     yield one("dpm++2m", solver_order=3, final_sigmas_type="sigma_min", lower_order_final=False)
     yield one("unipc", final_sigmas_type="sigma_min", lower_order_final=False)
     yield one("dpm++2m", solver_type="logrho", algorithm_type="deis", final_sigmas_type="sigma_min")
@@ -209,12 +214,13 @@ def write_cases(path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as f:
         lines = ",\n".join(json.dumps(r, separators=(",", ":")) for r in runs)
-        f.write('{"configs": ' + json.dumps(configs, separators=(",", ":")) + ',\n"cases": [\n' + lines + "\n]}\n")
+        shared = json.dumps(configs, separators=(",", ":"))
+        f.write('{"configs": ' + shared + ',\n"cases": [\n' + lines + "\n]}\n")
     print(len(runs), "cases,", os.path.getsize(path), "bytes")
 
 
 def print_noise():
-    """Per seed: FNV-1a of the bits of one long series of draws, and the first of randn(4) and randn(16)."""
+    """Per seed: FNV-1a of the bits of a series of draws; the first of randn(4) and randn(16)."""
     for seed in (0, 1, 42, 2**32 + 5, 2**64 - 1):
         generator = torch.Generator().manual_seed(seed - 2**64 if seed >= 2**63 else seed)
         total = 0xcbf29ce484222325
@@ -223,12 +229,14 @@ def print_noise():
                 total = (total ^ int(word)) * 0x100000001b3 % 2**64
         first = torch.randn(4, generator=torch.Generator().manual_seed(seed % 2**32)).numpy()
         sixteen = torch.randn(16, generator=torch.Generator().manual_seed(seed % 2**32)).numpy()
-        print(f"    {{ {seed:#x}u, {total:#018x}u, {{ " + ", ".join(f"{v:.9g}f" for v in first) + " }, { "
-              + ", ".join(f"{v:.9g}f" for v in sixteen[:4]) + " } },")
+        print(f"        {{ {seed:#x}u, {total:#018x}u,")
+        print("          { " + ", ".join(f"{v:.9g}f" for v in first) + " },")
+        print("          { " + ", ".join(f"{v:.9g}f" for v in sixteen[:4]) + " } },")
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["noise"]:
         print_noise()
     else:
-        write_cases(os.path.join(os.path.dirname(os.path.abspath(__file__)), "sampler", "cases.json"))
+        here = os.path.dirname(os.path.abspath(__file__))
+        write_cases(os.path.join(here, "sampler", "cases.json"))

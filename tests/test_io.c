@@ -256,7 +256,8 @@ static const Case cases[] = {
     { "{'\\ud800':1}", 0, "half a surrogate" },       { "{'\\udc00':1}", 0, "half a surrogate" },
     { "{'\\ud800\\ud800':1}", 0, "half a surrogate" },
     { "{'\\ud800\\n':1}", 0, "half a surrogate" },
-    { "{'a\nb':1}", 0, "control byte 0x0a" },         { "{'a\tb':1}", 0, "control byte 0x09" },
+    { "{'a\nb':1}", 0, "control byte 0x0a" },         { "{'a\x1f':1}", 0, "control byte 0x1f" },
+    { "{'a\tb':1}", 0, "control byte 0x09" },
     { "{'t':NaN}", 0, "found 'N', want a value" },    { "{'t':Infinity}", 0, "found 'I'" },
     { "{'t':-Infinity}", 0, "want a digit" },         { "{'t':nul}", 0, "found 'n'" },
     { "{'t':True}", 0, "found 'T'" },                 { "{'t':undefined}", 0, "found 'u'" },
@@ -461,6 +462,10 @@ TEST(header_length_A01_A02_A04)
     CHECK_WEIGHTS(put("cut-data", bytes, 8 + n),
                   "file has 61 bytes, needs 65: truncated download?");
     CHECK_WEIGHTS(put("whole", bytes, 8 + n + 4), NULL);
+    for (size_t more = 5; more < 13; more++) {
+        bytes[0] = (uint8_t)(n + more);
+        CHECK_WEIGHTS(put("past", bytes, 8 + n + 4), "for its header: truncated download?");
+    }
 
     static const uint64_t lengths[] = {
         0xffffffffffffffff, 0xfffffffffffffff8, 0xfffffffffffffff7, 1ull << 63, (1ull << 63) - 1,
@@ -1001,7 +1006,7 @@ TEST(files_H18_H19_G14)
 
     memset(long_path, 'x', 5000);
     long_path[5000] = 0;
-    check_refused(__LINE__, long_path, "File name too long");
+    check_refused(__LINE__, long_path, strerror(ENAMETOOLONG));
     check_refused(__LINE__, "", "No such file");
     check_refused(__LINE__, in_room("a\nb\x1b[2J"), "a\\x0ab\\x1b[2J: cannot open");
     check_refused(__LINE__, room, "not a regular file, it is a folder");
@@ -1015,7 +1020,7 @@ TEST(files_H18_H19_G14)
     CHECK(!symlink("nothing", in_room("dangling")) && !symlink("loop", in_room("loop"))
           && !symlink("file", in_room("link")));
     check_refused(__LINE__, in_room("dangling"), "No such file or directory");
-    check_refused(__LINE__, in_room("loop"), "Too many levels of symbolic links");
+    check_refused(__LINE__, in_room("loop"), strerror(ELOOP));
     CHECK(file_map(&f, in_room("link"), 0, &e) && f.size == 5);
     file_unmap(&f);
     CHECK(file_exists(path) && file_exists(in_room("link")) && !file_exists(room)
@@ -1101,7 +1106,7 @@ TEST(outputs_refused_early_H02_H04_H05)
     e.code = 0;
     unlink(in_room("loop"));
     CHECK(!symlink("loop", in_room("loop")) && !output_open(in_room("loop"), &e));
-    CHECK_ERROR(e, in_room("loop"), "cannot write: Too many levels of symbolic links");
+    CHECK_ERROR(e, in_room("loop"), strerror(ELOOP));
     e.code = 0;
     put_text("plain", "x");
     CHECK(!output_open(in_room("plain/x"), &e));
@@ -1216,11 +1221,12 @@ TEST(standard_output_H07_H08)
     CHECK(apart(standard_broken) == 1);
 }
 
-/* H15: with 0, 1 and 2 closed, what is printed must not land in the file. */
+/* H15: with 1 and 2 closed, what is printed must not land in the file. */
 static void without_standard(void)
 {
     Error e = { 0 };
-    for (int fd = 0; fd < 3; fd++) close(fd);
+    close(1);
+    close(2);
     Output *o = output_open(in_room("alone"), &e);
     bool apart_ = o && write(1, "x", 1) < 0 && write(2, "x", 1) < 0;
     if (!apart_ || !output_write(o, "data", 4, &e) || !output_commit(o, &e)) _exit(1);
@@ -1242,8 +1248,8 @@ static void few_descriptors(void)
     File f;
     setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 3, 3 });
     if (file_map(&f, in_room("limited"), 0, &e)
-        || !strstr(e.text, "cannot open: Too many open files")) _exit(1);
-    if (write_out(in_room("limited"), "x", &e) || !strstr(e.text, "Too many open files")) _exit(2);
+        || !strstr(e.text, strerror(EMFILE))) _exit(1);
+    if (write_out(in_room("limited"), "x", &e) || !strstr(e.text, strerror(EMFILE))) _exit(2);
 }
 
 /* H10: what a signal handler does. */
