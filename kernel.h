@@ -243,6 +243,21 @@ ALWAYS V KER(gelu)(V x)                                                    /* x 
     return (x * vdup(0.5f)) * (vdup(1.0f) + KER(erf)(x * vdup(0.70710678f)));
 }
 
+/* tanh(x): x + x P(x^2) up to 0.6, beyond 1 - 2 / (e^(2x) + 1). */
+ALWAYS V KER(tanh)(V x)
+{
+    const U sign = vbits(x) & vbits(vdup(-0.0f));
+    V a = vvalue(vbits(x) ^ sign), s = x * x;
+    V p = vdup(-0.0058433134108781815f);
+    p = vfma(p, s, vdup(0.02075549215078354f));
+    p = vfma(p, s, vdup(-0.053773149847984314f));
+    p = vfma(p, s, vdup(0.13331815600395203f));
+    p = vfma(p, s, vdup(-0.33333295583724976f));
+    p = vfma(p * s, x, x);
+    V q = vdup(1.0f) - vdup(2.0f) / (KER(exp)(a + a) + vdup(1.0f));
+    return vselect(vgreater(a, vdup(0.6f)), vvalue(vbits(q) | sign), p);
+}
+
 ALWAYS V KER(apply)(V x, Act act)
 {
     switch (act) {
@@ -251,6 +266,8 @@ ALWAYS V KER(apply)(V x, Act act)
     case GELU: return KER(gelu)(x);
     case GELU_TANH:                        /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
         return KER(gate)(x, vdup(1.59576912f) * vfma(x * x * x, vdup(0.044715f), x));
+    case RELU: return vmax(x, vdup(0.0f));
+    case TANH: return KER(tanh)(x);
     case IDENTITY: break;
     }
     return x;

@@ -293,6 +293,7 @@ typedef struct {
     Act act;
     Tensor r;                            /* added after all; at NULL: nothing; [B,1,1,O]: to every position */
     Tensor y;
+    int apart;                           /* rows of y lie so many rows apart; 0 is 1 */
     const float *zero;                   /* the row outside a picture */
 } Product;
 
@@ -332,8 +333,10 @@ static void point_rows(const Product *p, Source s, size_t first, size_t n, int k
     const int h = p->at.h ? p->at.h : x.h, w = p->at.w ? p->at.w : x.w;
     size_t b = first / positions(y), rest = first % positions(y);
     int oy = (int)(rest / (size_t)y.w), ox = (int)(rest % (size_t)y.w);
+    const int dilation = imax(1, p->at.dilation), beside = p->kw > 1 ? p->at.before : 0;
     for (size_t i = 0; i < n; i++) {
-        int iy = oy * p->at.stride + ky - p->at.before, ix = ox * p->at.stride + kx - p->at.before;
+        int iy = oy * p->at.stride + ky * dilation - p->at.before;
+        int ix = ox * p->at.stride + kx * dilation - beside;
         bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
         row[i] = !inside ? p->zero
             : s.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
@@ -361,16 +364,18 @@ static void pack_group(const Product *p, int out, int panels, float *packed)
 static void finish_rows(const Product *p, size_t first, size_t n, int out, int outs, const float *sum, size_t ld)
 {
     const size_t c = (size_t)p->y.c, per = positions(p->y);
-    const bool spread = p->r.at && positions(p->r) == 1 && per != 1;
+    const bool spread = p->r.at && (positions(p->r) != per || p->r.b != p->y.b);
+    const size_t step = c * imax(1, p->apart);
     for (size_t end = first + n; first < end; first += n, sum += n * ld) {
         n = spread ? zmin(end - first, per - first % per) : end - first;  /* one item, one row to add */
-        float *y = p->y.at + first * c + out;
+        float *y = p->y.at + first * step + out;
         const float *r = !p->r.at ? NULL
             : p->r.at + (!spread ? first : p->r.b == 1 ? 0 : first / per) * c + out;
         if (p->gated)
-            machine.k->gated(sum, sum + ld / 2, ld, (int)n, outs, p->bias + out, p->bias + p->y.c + out, y, c);
+            machine.k->gated(sum, sum + ld / 2, ld, (int)n, outs, p->bias + out,
+                             p->bias + p->y.c + out, y, step);
         else
-            machine.k->finish(sum, ld, (int)n, outs, p->bias + out, p->act, r, spread ? 0 : c, y, c);
+            machine.k->finish(sum, ld, (int)n, outs, p->bias + out, p->act, r, spread ? 0 : c, y, step);
     }
 }
 
@@ -471,7 +476,7 @@ Tensor geglu(Arena *m, Tensor x, const Linear *w)
 static bool by_winograd(const Product *p)
 {
     return p->kh == 3 && p->kw == 3 && p->at.stride == 1 && p->at.before == 1 && p->at.after == 1
-        && p->y.h >= 4 && p->y.w >= 4 && p->x.c % 16 == 0 && p->y.c % 16 == 0;
+        && p->at.dilation <= 1 && p->y.h >= 4 && p->y.w >= 4 && p->x.c % 16 == 0 && p->y.c % 16 == 0;
 }
 
 enum { WINO_TILES = 128, WINO_BYTES = 12 << 20, LINE = 16 };             /* caches, not results */
@@ -616,10 +621,71 @@ void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at)
     conv2d_to(m, y, x, w, at, y);
 }
 
+Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation)
+{
+    Tensor y = tensor(m, x.b, x.h, 1, w->w.dim[0]);
+    const size_t top = m->used;
+    const int k = w->w.dim[2];
+    product(m, (Product){ .x = x, .w = w->w, .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k, .kw = 1,
+                          .at = { .stride = 1, .before = (k - 1) / 2 * dilation, .dilation = dilation }, .y = y,
+                          .zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0) });
+    m->used = top;
+    return y;
+}
+
+/* Output t takes x[i] * w[t + pad - i * stride]: of every stride-th output the taps are the same, those from
+ * `first` on in steps of stride.  Their weights [I,O,k] become [O,I,taps], the last tap first. */
+static void phase_weights(Weight w, int stride, int first, int taps, float *to)
+{
+    const size_t outs = (size_t)w.dim[1], ins = (size_t)w.dim[0], k = (size_t)w.dim[2];
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t o = 0; o < outs; o++)
+        for (size_t i = 0; i < ins; i++)
+            for (int j = 0; j < taps; j++) {
+                const size_t tap = (size_t)(first + (taps - 1 - j) * stride);
+                float *value = to + (o * ins + i) * (size_t)taps + j;
+                *value = 0;                                /* a stride longer than the kernel leaves gaps */
+                if (tap < k) weight_read(w, (i * outs + o) * k + tap, 1, value);
+            }
+}
+
+Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pad)
+{
+    const int k = w->w.dim[2], outs = w->w.dim[1], most = (k + stride - 1) / stride;
+    Tensor y = tensor(m, x.b, (x.h - 1) * stride - 2 * pad + k, 1, outs);
+    const size_t top = m->used;
+    const float *bias = take_vector(m, w->b, (size_t)outs, 0);
+    const float *zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
+    float *weights = take_floats(m, (size_t)outs * (size_t)x.c * (size_t)most);
+    chosen();
+    for (int phase = 0; phase < stride && phase < y.h; phase++) {
+        const int first = (phase + pad) % stride;
+        const int taps = imax(1, (k - first + stride - 1) / stride);
+        if (m->base) phase_weights(w->w, stride, first, taps, weights);
+        for (int b = 0; b < x.b; b++) {
+            Tensor part = item(y, b);
+            if (part.at) part.at += phase * outs;
+            part.h = (y.h - phase + stride - 1) / stride;
+            product(m, (Product){ .x = item(x, b), .bias = bias, .kh = taps, .kw = 1, .y = part, .apart = stride,
+                                  .w = { weights, F32, 3, { outs, x.c, taps } }, .zero = zero,
+                                  .at = { .stride = 1, .before = taps - 1 - (phase + pad) / stride } });
+        }
+    }
+    m->used = top;
+    return y;
+}
+
 /* ---- attention: queries in the lanes ----------------------------------------------------------------------- */
 
 /* k and v are laid out anew head by head, to be read in streams: k [B,head][key][d], v [B,head][d][key]. */
-typedef struct { Tensor q, y; const float *k, *v; int heads, d; bool causal; size_t keys; } Attention;
+typedef struct {
+    Tensor q, y;
+    const float *k, *v;
+    int heads, d, masks;
+    bool causal;
+    size_t keys;
+    const float *bias, *mask;              /* [heads][queries][keys], [masks][queries][keys]; or NULL */
+} Attention;
 
 static void gather_head(const Attention *a, Tensor from, size_t head, bool turned, float *to)
 {
@@ -653,6 +719,12 @@ static void attention_task(const Attention *a, size_t head, size_t first, float 
     if (a->causal)                                         /* query i of the block sees keys to first + i */
         for (size_t y = first + 1; y < keys; y++)
             for (size_t i = 0; i < nr && first + i < y; i++) s[y * nr + i] = -INFINITY;
+    for (size_t i = 0; a->bias && i < count; i++) {
+        const float *bias = a->bias + (head % (size_t)a->heads * n + first + i) * keys;
+        const size_t item = head / (size_t)a->heads;
+        const float *mask = a->masks ? a->mask + (item % (size_t)a->masks * n + first + i) * keys : NULL;
+        for (size_t y = 0; y < keys; y++) s[y * nr + i] += mask ? bias[y] + mask[y] : bias[y];
+    }
     k->softmax(s, keys, inverse);
     for (size_t y = 0; y < keys; y += KEY_CHUNK)
         for (size_t x = 0; x < d; x += mr) {
@@ -662,12 +734,18 @@ static void attention_task(const Attention *a, size_t head, size_t first, float 
     k->unpack(o, d, (int)count, inverse, a->y.at + at, c);
 }
 
-Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
+/* a has what differs from plain attention. */
+static Tensor attend(Arena *m, Attention a, Tensor q, Tensor k, Tensor v)
 {
     Tensor y = tensor(m, q.b, q.h, q.w, q.c);
-    const size_t top = m->used, nr = (size_t)chosen()->nr, all = (size_t)q.b * (size_t)heads;
+    const size_t top = m->used, nr = (size_t)chosen()->nr, all = (size_t)q.b * (size_t)a.heads;
     float *keys = take_floats(m, tensor_count(k)), *values = take_floats(m, tensor_count(v));
-    Attention a = { q, y, keys, values, heads, q.c / heads, causal, positions(k) };
+    a.q = q;
+    a.y = y;
+    a.k = keys;
+    a.v = values;
+    a.d = q.c / a.heads;
+    a.keys = positions(k);
     const size_t d = (size_t)a.d, scratch = (2 * d + a.keys) * nr, blocks = (positions(q) + nr - 1) / nr;
     float *memory = take_floats(m, scratch * (size_t)machine.threads);
     m->macs += 2.0 * (double)rows_of(q) * (double)a.keys * q.c;
@@ -684,6 +762,17 @@ Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
             attention_task(&a, t / blocks, t % blocks * nr, mine, mine + 2 * d * nr, mine + d * nr);
     }
     return y;
+}
+
+Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
+{
+    return attend(m, (Attention){ .heads = heads, .causal = causal }, q, k, v);
+}
+
+Tensor attention_biased(Arena *m, Tensor q, Tensor k, Tensor v, int heads, const float *bias,
+                        const float *mask, int masks)
+{
+    return attend(m, (Attention){ .heads = heads, .bias = bias, .mask = mask, .masks = masks }, q, k, v);
 }
 
 /* ---- norms -------------------------------------------------------------------------------------------------- */
@@ -803,6 +892,15 @@ void act_(Tensor x, Act act)
     for (size_t i = 0; i < n; i += STRIP) k->act(x.at + i, zmin(STRIP, n - i), act);
 }
 
+void leaky_relu_(Tensor x, float slope)
+{
+    const size_t n = x.at ? tensor_count(x) : 0;
+    chosen();
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t s = 0; s < n; s += STRIP)
+        for (size_t i = s; i < zmin(s + STRIP, n); i++) x.at[i] = x.at[i] > 0 ? x.at[i] : x.at[i] * slope;
+}
+
 void add_(Tensor x, Tensor y)
 {
     const size_t n = tensor_count(y), all = tensor_count(x);
@@ -861,6 +959,18 @@ Tensor prepend(Arena *m, Weight row, Tensor x)
         weight_read(row, 0, (size_t)x.c, item(y, b).at);
         to_host(item(x, b), item(y, b).at + x.c);
     }
+    return y;
+}
+
+Tensor rows_at(Arena *m, Tensor x, const int *from, int b, int h, int w)
+{
+    Tensor y = tensor(m, b, h, w, x.c);
+    const size_t c = (size_t)x.c;
+    if (!m->base) return y;
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t r = 0; r < rows_of(y); r++)
+        if (from[r] >= 0) memcpy(y.at + r * c, x.at + (size_t)from[r] * c, c * sizeof(float));
+        else memset(y.at + r * c, 0, c * sizeof(float));
     return y;
 }
 

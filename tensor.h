@@ -73,7 +73,7 @@ void weight_read(Weight w, size_t first, size_t count, float *out);
 
 /* ---- products ----------------------------------------------------------------------------------- */
 
-typedef enum { IDENTITY, SILU, GELU, GELU_TANH, QUICK_GELU } Act;
+typedef enum { IDENTITY, SILU, GELU, GELU_TANH, QUICK_GELU, RELU, TANH } Act;
 
 /* torch.nn.Linear, and 1x1 convolutions: x [..,I] -> [..,O].
  *   linear_act   act(x W^T + b)
@@ -87,8 +87,9 @@ void linear_into(Arena *m, Tensor y, Tensor x, const Linear *w);
 Tensor geglu(Arena *m, Tensor x, const Linear *w);
 
 /* Where a convolution looks: positions a step apart, `before` zeros at top and left, `after` at bottom and
- * right.  With h, w set, x is first resized to them by nearest neighbour (torch's rule); no copy is made. */
-typedef struct { int stride, before, after, h, w; } Window;
+ * right.  With h, w set, x is first resized to them by nearest neighbour (torch's rule); no copy is made.
+ * dilation (0 is 1): how far apart the taps look.  A kernel one wide has no zeros beside it. */
+typedef struct { int stride, before, after, h, w, dilation; } Window;
 #define SAME3   (Window){ .stride = 1, .before = 1, .after = 1 }
 
 /* torch.nn.Conv2d, weights [O,I,kh,kw]: x [B,H,W,I] -> [B,H',W',O].  3x3 at stride 1 from 4x4 positions on
@@ -97,9 +98,18 @@ Tensor conv2d(Arena *m, Tensor x, const Linear *w, Window at);
 Tensor conv2d_plus(Arena *m, Tensor x, const Linear *w, Window at, Tensor r);
 void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at);
 
+/* torch.nn.Conv1d with padding that keeps the length (odd k), weights [O,I,k]: x [B,T,1,I] -> [B,T,1,O]. */
+Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation);
+/* torch.nn.ConvTranspose1d, weights [I,O,k]: x [B,T,1,I] -> [B,(T-1)*stride - 2*pad + k,1,O]. */
+Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pad);
+
 /* softmax(q k^T / sqrt(d)) v, head by head: q [B,N,C], k and v [B,M,C] -> [B,N,C], d = C / heads.
  * causal: position i sees keys 0..i (N = M). */
 Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal);
+
+/* The same with bias[heads][N][M] added to the scores, and mask[item % masks][N][M] if masks > 0. */
+Tensor attention_biased(Arena *m, Tensor q, Tensor k, Tensor v, int heads, const float *bias,
+                        const float *mask, int masks);
 
 /* ---- norms, activations, rows -------------------------------------------------------------------- */
 
@@ -108,6 +118,7 @@ Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps);                
 Tensor group_norm(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
 void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
 void act_(Tensor x, Act act);                                                      /* in place */
+void leaky_relu_(Tensor x, float slope);
 void add_(Tensor x, Tensor y);                  /* x += y, same shape; or y has b = 1 and serves every item */
 /* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]. */
 Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
@@ -115,6 +126,9 @@ void add_rows_(Tensor x, Weight table);                        /* x[b][i] += tab
 /* x [B,H,W,C] cut into squares of p x p -> [B,(H/p)*(W/p),1,C*p*p], each in the order of a weight [C,p,p]. */
 Tensor patches(Arena *m, Tensor x, int p);
 Tensor prepend(Arena *m, Weight row, Tensor x);                /* [B,N,1,C] -> [B,1+N,1,C] */
+/* Rows of x (all items counted through) in another order: row i of the result is x's row from[i], zeros where from[i]
+ * is negative; from has b*h*w entries. */
+Tensor rows_at(Arena *m, Tensor x, const int *from, int b, int h, int w);
 Tensor position(Tensor x, int b, int i);                       /* a view: [1,1,1,C] */
 /* True when every value is finite. */
 bool all_finite(Tensor x);

@@ -58,4 +58,19 @@ put("layer_norm", x=x, w=w, b=b, y=F.layer_norm(x, (21,), w, b, 1e-5))
 x, w = torch.randn(1, 3, 12, 8), torch.randn(6, 3, 4, 4)
 put("patches", x=nhwc(x), w=w, y=F.conv2d(x, w, stride=4).flatten(2).transpose(1, 2))
 
+x, w, b = torch.randn(2, 6, 21), torch.randn(9, 6, 5) / 5, torch.randn(9)
+put("conv1d", x=x.transpose(1, 2), w=w, b=b, y=F.conv1d(x, w, b, padding=6, dilation=3).transpose(1, 2))
+for name, k, stride, pad in [("transposed", 16, 5, 5), ("transposed_short", 3, 4, 0), ("transposed_odd", 8, 3, 2)]:
+    x, w, b = torch.randn(2, 7, 11), torch.randn(7, 18, k) / 5, torch.randn(18)
+    put(name, x=x.transpose(1, 2), w=w, b=b,
+        y=F.conv_transpose1d(x, w, b, stride=stride, padding=pad).transpose(1, 2))
+q, k, v = torch.randn(4, 9, 6), torch.randn(4, 9, 6), torch.randn(4, 9, 6)
+bias, mask = torch.randn(2, 9, 9), (torch.randn(2, 9, 9) > 0.5).float() * -100
+split = lambda t: t.view(4, -1, 2, 3).transpose(1, 2)
+both = bias[None] + mask[[0, 1, 0, 1]][:, None]
+put("attention_biased", q=q, k=k, v=v, bias=bias, mask=mask,
+    y=F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=both).transpose(1, 2).reshape(4, 9, 6))
+x = torch.linspace(-9, 9, 41).view(1, 1, 41)
+put("act", x=x, tanh=torch.tanh(x), relu=F.relu(x), leaky=F.leaky_relu(x, 0.1))
+
 save_file(out, "tests/ops.safetensors")

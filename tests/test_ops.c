@@ -67,6 +67,12 @@ static void attention_like_torch(const char *op, int heads, bool causal)
     same_as_torch(y, op, "y", 2e-6);
 }
 
+static void transposed_like_torch(const char *op, int stride, int pad)
+{
+    Linear w = layer(op);
+    same_as_torch(conv1d_transposed(&arena, input(op, "x"), &w, stride, pad), op, "y", 1e-6);
+}
+
 static void all_like_torch(void)
 {
     arena.used = 0;
@@ -87,9 +93,9 @@ static void all_like_torch(void)
     conv_like_torch("conv_small", SAME3);
     conv_like_torch("conv_down", (Window){ .stride = 2, .before = 1, .after = 1 });
     conv_like_torch("conv_down_vae", (Window){ .stride = 2, .before = 0, .after = 1 });
-    conv_like_torch("up_winograd", (Window){ 1, 1, 1, 10, 8 });
-    conv_like_torch("up_odd", (Window){ 1, 1, 1, 5, 9 });
-    conv_like_torch("up_direct", (Window){ 1, 1, 1, 4, 6 });
+    conv_like_torch("up_winograd", (Window){ .stride = 1, .before = 1, .after = 1, .h = 10, .w = 8 });
+    conv_like_torch("up_odd", (Window){ .stride = 1, .before = 1, .after = 1, .h = 5, .w = 9 });
+    conv_like_torch("up_direct", (Window){ .stride = 1, .before = 1, .after = 1, .h = 4, .w = 6 });
     attention_like_torch("attention", 2, false);
     attention_like_torch("attention_causal", 3, true);
     attention_like_torch("attention_long", 1, false);
@@ -100,6 +106,21 @@ static void all_like_torch(void)
     same_as_torch(x, "group_norm", "silu", 2e-6);
     norm = (Norm){ weight("layer_norm", "w"), weight("layer_norm", "b") };
     same_as_torch(layer_norm(&arena, input("layer_norm", "x"), &norm, 1e-5f), "layer_norm", "y", 1e-6);
+    w = layer("conv1d");
+    same_as_torch(conv1d(&arena, input("conv1d", "x"), &w, 3), "conv1d", "y", 1e-6);
+    transposed_like_torch("transposed", 5, 5);
+    transposed_like_torch("transposed_short", 4, 0);
+    transposed_like_torch("transposed_odd", 3, 2);
+    Tensor y = attention_biased(&arena, input("attention_biased", "q"), input("attention_biased", "k"),
+                                input("attention_biased", "v"), 2, input("attention_biased", "bias").at,
+                                input("attention_biased", "mask").at, 2);
+    same_as_torch(y, "attention_biased", "y", 2e-6);
+    act_(x = input("act", "x"), TANH);
+    same_as_torch(x, "act", "tanh", 1e-7);
+    act_(x = input("act", "x"), RELU);
+    same_as_torch(x, "act", "relu", 0);
+    leaky_relu_(x = input("act", "x"), 0.1f);
+    same_as_torch(x, "act", "leaky", 1e-7);
     w = (Linear){ weight("patches", "w"), { 0 } };
     same_as_torch(linear(&arena, patches(&arena, input("patches", "x"), 4), &w), "patches", "y", 1e-6);
 }
