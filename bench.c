@@ -1,4 +1,4 @@
-/* bench.c - the verbs that measure: bench, selftest.  Times differ between machines; the sums beside them do not. */
+/* bench.c - the verbs that measure: bench, selftest.  Times differ by machine; the sums do not. */
 #include "command.h"
 #include "sd.h"
 
@@ -6,7 +6,7 @@
 
 enum { ROUNDS = 3 };                       /* the best of */
 
-/* ---- one measurement ----------------------------------------------------------------------------------- */
+/* ---- one measurement ------------------------------------------------------------------------- */
 
 /* What is measured: an operation over the arena, returning what it made. */
 typedef Tensor Run(Arena *m, const void *self);
@@ -19,25 +19,33 @@ static void tensor_sha256(Tensor x, char hex[65])
     sha256_end(&sum, hex);
 }
 
-static void print_result(const Args *a, const char *name, double seconds, double macs, double peak, size_t memory, const char *sum)
+/* bytes counts for what moves numbers and multiplies none. */
+static void print_result(const Args *a, const char *name, double seconds, double macs, double bytes,
+                         double peak, size_t memory, const char *sum)
 {
-    const double rate = macs / seconds;
+    const double rate = macs / seconds * 1e-9, moved = macs > 0 ? 0 : bytes / seconds * 1e-9;
     char size[32];
     if (a->json)
-        printf("{\"name\": \"%s\", \"seconds\": %.6f, \"gmac_per_s\": %.3f, \"share\": %.4f, \"memory\": %zu, \"sha256\": \"%s\"}\n",
-               name, seconds, rate * 1e-9, rate / peak, memory, sum);
+        printf("{\"name\": \"%s\", \"seconds\": %.6f, \"gmac_per_s\": %.3f, \"share\": %.4f, "
+               "\"gb_per_s\": %.3f, \"memory\": %zu, "
+               "\"sha256\": \"%s\"}\n",
+               name, seconds, rate, rate * 1e9 / peak, moved, memory, sum);
+    else if (macs > 0)
+        printf("%-28s\t%10.3f ms\t%8.1f GMAC/s\t%5.1f %%\t%8s\t%.16s\n", name, seconds * 1e3, rate,
+               1e11 * rate / peak, opt_size(memory, size), sum);
     else
-        printf("%-34s\t%10.3f ms\t%8.1f GMAC/s\t%5.1f %%\t%8s\t%.16s\n", name, seconds * 1e3, rate * 1e-9, 100 * rate / peak,
+        printf("%-28s\t%10.3f ms\t%8.1f GB/s  \t        \t%8s\t%.16s\n", name, seconds * 1e3, moved,
                opt_size(memory, size), sum);
     fflush(stdout);
 }
 
 /* Count, give it that much memory, run it, print the best time. */
-static bool measure(const Args *a, const char *name, Run *run, const void *self, double peak, Error *e)
+static bool measure(const Args *a, const char *name, Run *run, const void *self, double peak,
+                    Error *e)
 {
     Arena count = { 0 }, m;
     char sum[65] = "";
-    double best = 0;
+    double best = 0, bytes = 0;
     run(&count, self);
     if (!arena_open(&m, count.peak, NULL, e)) return false;
     for (int i = 0; i < ROUNDS; i++) {
@@ -47,13 +55,14 @@ static bool measure(const Args *a, const char *name, Run *run, const void *self,
         const double seconds = now() - start;
         if (!i || seconds < best) best = seconds;
         if (!i) tensor_sha256(y, sum);
+        bytes = 2.0 * (double)tensor_count(y) * sizeof(float);             /* read and written */
     }
-    print_result(a, name, best, count.macs, peak, count.peak, sum);
+    print_result(a, name, best, count.macs, bytes, peak, count.peak, sum);
     arena_close(&m);
     return true;
 }
 
-/* ---- kernels ----------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 /* One layer's shape: of a UNet at 512x512, of the VAE, of CLIP. */
 typedef struct {
@@ -63,14 +72,21 @@ typedef struct {
 } Shape;
 
 static const Shape shapes[] = {
-    { "linear 4096x320x320", LINEAR, 4096, 1, 320, 320, 0, 0 },      { "linear 4096x2560x320", LINEAR, 4096, 1, 320, 2560, 0, 0 },
-    { "linear 1024x640x640", LINEAR, 1024, 1, 640, 640, 0, 0 },      { "linear 256x1280x1280", LINEAR, 256, 1, 1280, 1280, 0, 0 },
-    { "conv 3x3 64x64 320>320", CONV, 64, 64, 320, 320, 0, 0 },      { "conv 3x3 32x32 640>640", CONV, 32, 32, 640, 640, 0, 0 },
-    { "conv 3x3 16x16 1280>1280", CONV, 16, 16, 1280, 1280, 0, 0 },  { "conv 3x3 8x8 1280>1280", CONV, 8, 8, 1280, 1280, 0, 0 },
-    { "conv 3x3 64x64 512>512", CONV, 64, 64, 512, 512, 0, 0 },      { "conv 3x3/2 64x64 320>320", STRIDED, 64, 64, 320, 320, 0, 0 },
-    { "attention 4096x4096 8x40", ATTENTION, 4096, 1, 320, 0, 4096, 8 }, { "attention 1024x1024 8x80", ATTENTION, 1024, 1, 640, 0, 1024, 8 },
+    { "linear 4096x320x320", LINEAR, 4096, 1, 320, 320, 0, 0 },
+    { "linear 4096x2560x320", LINEAR, 4096, 1, 320, 2560, 0, 0 },
+    { "linear 1024x640x640", LINEAR, 1024, 1, 640, 640, 0, 0 },
+    { "linear 256x1280x1280", LINEAR, 256, 1, 1280, 1280, 0, 0 },
+    { "conv 3x3 64x64 320>320", CONV, 64, 64, 320, 320, 0, 0 },
+    { "conv 3x3 32x32 640>640", CONV, 32, 32, 640, 640, 0, 0 },
+    { "conv 3x3 16x16 1280>1280", CONV, 16, 16, 1280, 1280, 0, 0 },
+    { "conv 3x3 8x8 1280>1280", CONV, 8, 8, 1280, 1280, 0, 0 },
+    { "conv 3x3 64x64 512>512", CONV, 64, 64, 512, 512, 0, 0 },
+    { "conv 3x3/2 64x64 320>320", STRIDED, 64, 64, 320, 320, 0, 0 },
+    { "attention 4096x4096 8x40", ATTENTION, 4096, 1, 320, 0, 4096, 8 },
+    { "attention 1024x1024 8x80", ATTENTION, 1024, 1, 640, 0, 1024, 8 },
     { "attention 4096x77 8x40", ATTENTION, 4096, 1, 320, 0, 77, 8 },
-    { "group norm 64x64x320", GROUP_NORM, 64, 64, 320, 0, 0, 0 },    { "layer norm 4096x320", LAYER_NORM, 4096, 1, 320, 0, 0, 0 },
+    { "group norm 64x64x320", GROUP_NORM, 64, 64, 320, 0, 0, 0 },
+    { "layer norm 4096x320", LAYER_NORM, 4096, 1, 320, 0, 0, 0 },
 };
 
 /* A shape with numbers to work on. */
@@ -83,7 +99,8 @@ static Tensor run_kernel(Arena *m, const void *self)
     switch (s->op) {
     case LINEAR: return linear(m, k->x, &k->linear);
     case CONV: return conv2d(m, k->x, &k->linear, SAME3);
-    case STRIDED: return conv2d(m, k->x, &k->linear, (Window){ .stride = 2, .before = 1, .after = 1 });
+    case STRIDED:
+        return conv2d(m, k->x, &k->linear, (Window){ .stride = 2, .before = 1, .after = 1 });
     case ATTENTION: return attention(m, k->x, k->keys, k->keys, s->heads, false);
     case GROUP_NORM: return group_norm(m, k->x, &k->norm, 32, 1e-5f, SILU);
     case LAYER_NORM: return layer_norm(m, k->x, &k->norm, 1e-5f);
@@ -104,8 +121,11 @@ static void fill(float *x, size_t n, float scale)
 static bool bench_kernel(const Args *a, const Shape *s, double peak, Error *e)
 {
     const int kernel = s->op == CONV || s->op == STRIDED ? 3 : 1;
-    const size_t pixels = (size_t)s->h * (size_t)s->w, in = (size_t)s->in, weights = (size_t)s->out * in * (size_t)(kernel * kernel);
-    Kernel k = { .shape = s, .x = { .b = 1, .h = s->h, .w = s->w, .c = s->in }, .keys = { .b = 1, .h = s->keys, .w = 1, .c = s->in } };
+    const size_t pixels = (size_t)s->h * (size_t)s->w, in = (size_t)s->in,
+                 weights = (size_t)s->out * in * (size_t)(kernel * kernel);
+    Kernel k = { .shape = s,
+                 .x = { .b = 1, .h = s->h, .w = s->w, .c = s->in },
+                 .keys = { .b = 1, .h = s->keys, .w = 1, .c = s->in } };
     float *x = malloc(pixels * in * sizeof *x), *w = malloc((weights + in) * sizeof *w);
     float *keys = malloc(((size_t)s->keys * in + 1) * sizeof *keys);
     bool ok = (x && w && keys) || fail(e, "out of memory: needed room for %s", s->name);
@@ -126,7 +146,7 @@ static bool bench_kernel(const Args *a, const Shape *s, double peak, Error *e)
     return ok;
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------------ */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 typedef struct { const Sd *sd; const Clip *clip; const int *ids; float *values; } Parts;
 
@@ -183,7 +203,8 @@ static bool bench_sd(const Args *a, const char *folder, double peak, Error *e)
     Parts k = { .sd = &sd };
     int *ids = NULL;
     const size_t side = (size_t)sd.unet.size, channels = (size_t)imax(sd.unet.in, sd.vae.latents);
-    const size_t values = zmax(2 * side * side * channels, 2 * (size_t)sd.text.positions * (size_t)sd.unet.context);
+    const size_t values =
+        zmax(2 * side * side * channels, 2 * (size_t)sd.text.positions * (size_t)sd.unet.context);
     bool ok = model_inputs(&k, sd.text.positions, values, &ids, e)
         && measure(a, "sd text encoder, two texts", run_text, &k, peak, e)
         && measure(a, "sd unet, a guided step", run_unet, &k, peak, e)
@@ -200,9 +221,10 @@ static bool bench_clip(const Args *a, const char *folder, double peak, Error *e)
     if (!clip_open(&clip, folder, NULL, e)) return false;
     Parts k = { .clip = &clip };
     int *ids = NULL;
-    bool ok = model_inputs(&k, clip.text.positions, 3 * (size_t)clip.vision.size * (size_t)clip.vision.size, &ids, e)
-        && measure(a, "clip text", run_clip_text, &k, peak, e)
-        && measure(a, "clip picture", run_clip_vision, &k, peak, e);
+    bool ok = model_inputs(&k, clip.text.positions,
+                           3 * (size_t)clip.vision.size * (size_t)clip.vision.size, &ids, e)
+              && measure(a, "clip text", run_clip_text, &k, peak, e)
+              && measure(a, "clip picture", run_clip_vision, &k, peak, e);
     free(ids);
     free(k.values);
     clip_close(&clip);
@@ -227,7 +249,7 @@ static bool bench_models(const Args *a, double peak, Error *e)
     return false;
 }
 
-/* ---- the machine --------------------------------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 /* The processor's name, as Linux knows it. */
 static void cpu_name(char *out, size_t room)
@@ -256,10 +278,12 @@ static double print_machine(const Args *a)
     if (a->json) {
         fputs("{\"cpu\": ", stdout);
         print_json(cpu);
-        printf(", \"threads\": %d, \"isa\": \"%s\", \"peak_gmac_per_s\": %.3f, \"version\": \"%s\"}\n", machine_threads(), machine_isa(),
-               peak * 1e-9, VERSION);
+        printf(
+            ", \"threads\": %d, \"isa\": \"%s\", \"peak_gmac_per_s\": %.3f, \"version\": \"%s\"}\n",
+            machine_threads(), machine_isa(), peak * 1e-9, VERSION);
     } else
-        printf("%s, %d threads, %s: peak %.1f GMAC/s\n", cpu, machine_threads(), machine_isa(), peak * 1e-9);
+        printf("%s, %d threads, %s: peak %.1f GMAC/s\n", cpu, machine_threads(), machine_isa(),
+               peak * 1e-9);
     fflush(stdout);
     return peak;
 }

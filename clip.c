@@ -1,34 +1,43 @@
-/* clip.c - CLIP: text and pictures in one space.                    (transformers CLIPModel; Radford et al. 2021)
- * Read in this order: the layer, the text tower, the image tower, opening, preparing a picture, embedding.
+/* clip.c - CLIP: text and pictures in one space.      (transformers CLIPModel; Radford et al. 2021)
+ * Read in this order: the layer, the text tower, the image tower, opening, preparing a picture,
+ * embedding.
  * Not here: training, ResNet towers. */
 #include "clip.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- one layer, both towers ------------------------------------------------------------------------- */
+/* ---- one layer, both towers ------------------------------------------------------------------ */
 
 static const Bind layer_table[] = {                                       /* w width, m mlp */
-    { F(ClipLayer, norm1.w), "layer_norm1.weight", "w", 0 },       { F(ClipLayer, norm1.b), "layer_norm1.bias", "w", 0 },
-    { F(ClipLayer, q.w), "self_attn.q_proj.weight", "ww", 0 },     { F(ClipLayer, q.b), "self_attn.q_proj.bias", "w", 0 },
-    { F(ClipLayer, k.w), "self_attn.k_proj.weight", "ww", 0 },     { F(ClipLayer, k.b), "self_attn.k_proj.bias", "w", 0 },
-    { F(ClipLayer, v.w), "self_attn.v_proj.weight", "ww", 0 },     { F(ClipLayer, v.b), "self_attn.v_proj.bias", "w", 0 },
-    { F(ClipLayer, out.w), "self_attn.out_proj.weight", "ww", 0 }, { F(ClipLayer, out.b), "self_attn.out_proj.bias", "w", 0 },
-    { F(ClipLayer, norm2.w), "layer_norm2.weight", "w", 0 },       { F(ClipLayer, norm2.b), "layer_norm2.bias", "w", 0 },
-    { F(ClipLayer, fc1.w), "mlp.fc1.weight", "mw", 0 },            { F(ClipLayer, fc1.b), "mlp.fc1.bias", "m", 0 },
-    { F(ClipLayer, fc2.w), "mlp.fc2.weight", "wm", 0 },            { F(ClipLayer, fc2.b), "mlp.fc2.bias", "w", 0 },
+    { F(ClipLayer, norm1.w), "layer_norm1.weight",        "w",  0 },
+    { F(ClipLayer, norm1.b), "layer_norm1.bias",          "w",  0 },
+    { F(ClipLayer, q.w),     "self_attn.q_proj.weight",   "ww", 0 },
+    { F(ClipLayer, q.b),     "self_attn.q_proj.bias",     "w",  0 },
+    { F(ClipLayer, k.w),     "self_attn.k_proj.weight",   "ww", 0 },
+    { F(ClipLayer, k.b),     "self_attn.k_proj.bias",     "w",  0 },
+    { F(ClipLayer, v.w),     "self_attn.v_proj.weight",   "ww", 0 },
+    { F(ClipLayer, v.b),     "self_attn.v_proj.bias",     "w",  0 },
+    { F(ClipLayer, out.w),   "self_attn.out_proj.weight", "ww", 0 },
+    { F(ClipLayer, out.b),   "self_attn.out_proj.bias",   "w",  0 },
+    { F(ClipLayer, norm2.w), "layer_norm2.weight",        "w",  0 },
+    { F(ClipLayer, norm2.b), "layer_norm2.bias",          "w",  0 },
+    { F(ClipLayer, fc1.w),   "mlp.fc1.weight",            "mw", 0 },
+    { F(ClipLayer, fc1.b),   "mlp.fc1.bias",              "m",  0 },
+    { F(ClipLayer, fc2.w),   "mlp.fc2.weight",            "wm", 0 },
+    { F(ClipLayer, fc2.b),   "mlp.fc2.bias",              "w",  0 },
     { 0 } };
 
-/* x = x + self_attn(layer_norm1(x));  x = x + mlp(layer_norm2(x))                     CLIPEncoderLayer.forward */
+/* x = x + self_attn(layer_norm1(x));  x = x + mlp(layer_norm2(x))       CLIPEncoderLayer.forward */
 static void clip_layer(Arena *m, const ClipEncoder *e, const ClipLayer *w, Tensor x, bool causal)
 {
     const size_t top = m->used;
-    Tensor h = layer_norm(m, x, &w->norm1, e->eps);                                     /* [B,T,C] */
+    Tensor h = layer_norm(m, x, &w->norm1, e->eps);                       /* [B,T,C] */
     Tensor q = linear(m, h, &w->q), k = linear(m, h, &w->k), v = linear(m, h, &w->v);
     linear_into(m, x, attention(m, q, k, v, e->heads, causal), &w->out);
     m->used = top;
     h = layer_norm(m, x, &w->norm2, e->eps);
-    linear_into(m, x, linear_act(m, h, &w->fc1, e->act), &w->fc2);                      /* [B,T,mlp] between */
+    linear_into(m, x, linear_act(m, h, &w->fc1, e->act), &w->fc2);        /* [B,T,mlp] between */
     m->used = top;
 }
 
@@ -41,13 +50,13 @@ static void clip_encode(Arena *m, const ClipEncoder *e, Tensor x, int n, bool ca
     }
 }
 
-/* ---- the towers ----------------------------------------------------------------------------------------- */
+/* ---- the towers ------------------------------------------------------------------------------ */
 
 Tensor clip_text(Arena *m, const ClipText *t, const int *ids, int b, int n, int skip)
 {
     const size_t top = m->used;
     trace_enter("text_model");
-    Tensor x = rows(m, t->tokens, ids, b, n);                                           /* [B,T,C] */
+    Tensor x = rows(m, t->tokens, ids, b, n);                             /* [B,T,C] */
     add_rows_(x, t->places);
     trace(x, "embeddings");
     clip_encode(m, &t->encoder, x, t->encoder.layers - skip, true);
@@ -61,25 +70,26 @@ Tensor clip_vision(Arena *m, const ClipVision *v, Tensor pixels)
 {
     const size_t top = m->used;
     trace_enter("vision_model");
-    Tensor x = linear(m, patches(m, pixels, v->patch), &v->patches);                    /* [B,(size/patch)^2,C] */
+    Tensor x = linear(m, patches(m, pixels, v->patch), &v->patches);      /* [B,(size/patch)^2,C] */
     x = prepend(m, v->class, x);
     add_rows_(x, v->places);
     trace(x, "embeddings");
     x = keep(m, top, layer_norm(m, x, &v->before, v->encoder.eps));
     trace(x, "pre_layrnorm");
     clip_encode(m, &v->encoder, x, v->encoder.layers, false);
-    Tensor pooled = tensor(m, x.b, 1, 1, x.c);                                          /* the class token's */
+    Tensor pooled = tensor(m, x.b, 1, 1, x.c);                            /* the class token's */
     for (int i = 0; i < x.b; i++) {
         Tensor one = position(x, i, 0);
         to_host(one, item(pooled, i).at);
     }
-    pooled = keep(m, top, layer_norm(m, pooled, &v->after, v->encoder.eps));            /* [B,C] */
+    pooled = keep(m, top,
+                  layer_norm(m, pooled, &v->after, v->encoder.eps));      /* [B,C] */
     trace(pooled, "post_layernorm");
     trace_leave();
     return pooled;
 }
 
-/* ---- configuration -------------------------------------------------------------------------------------- */
+/* ---- configuration --------------------------------------------------------------------------- */
 
 static bool read_act(const Json *config, Act *act, const char *where, Error *e)
 {
@@ -91,7 +101,8 @@ static bool read_act(const Json *config, Act *act, const char *where, Error *e)
     if (!json_string(config, "hidden_act", &name, where, e)) return false;
     for (size_t i = 0; name && i < countof(known); i++)
         if (!strcmp(name, known[i].name)) { *act = known[i].act; return true; }
-    return fail(e, "%s: hidden_act: found %s%s%s, want quick_gelu (OpenAI's weights), gelu (OpenCLIP's), gelu_new or silu",
+    return fail(e, "%s: hidden_act: found %s%s%s, want quick_gelu (OpenAI's weights), "
+                "gelu (OpenCLIP's), gelu_new or silu",
                 where, name ? "'" : "", name ? name : "nothing", name ? "'" : "");
 }
 
@@ -106,8 +117,8 @@ static bool encoder_read(ClipEncoder *e, const Json *config, const char *where, 
         || !json_float(config, "layer_norm_eps", 0, 1, &eps, where, error)
         || !read_act(config, &e->act, where, error)) return false;
     if (e->width % e->heads)
-        return fail(error, "%s: num_attention_heads: found %d, want a divisor of hidden_size %d", where,
-                    e->heads, e->width);
+        return fail(error, "%s: num_attention_heads: found %d, want a divisor of hidden_size %d",
+                    where, e->heads, e->width);
     e->eps = (float)eps;
     return true;
 }
@@ -117,8 +128,8 @@ static bool encoder_bind(ClipEncoder *e, const Weights *w, const char *prefix, E
     e->layer = calloc((size_t)e->layers, sizeof *e->layer);
     if (!e->layer) return fail(error, "out of memory: needed room for %d layers", e->layers);
     for (int i = 0; i < e->layers; i++)
-        if (!bind((Weights *)w, &e->layer[i], layer_table, DIMS(['w'] = e->width, ['m'] = e->mlp), error,
-                  "%sencoder.layers.%d.", prefix, i)) return false;
+        if (!bind((Weights *)w, &e->layer[i], layer_table, DIMS(['w'] = e->width, ['m'] = e->mlp),
+                  error, "%sencoder.layers.%d.", prefix, i)) return false;
     return true;
 }
 
@@ -137,9 +148,10 @@ static bool text_read(ClipText *t, const Json *config, const char *where, Error 
 static bool text_bind(ClipText *t, Weights *w, const char *prefix, Error *e)
 {
     static const Bind table[] = {
-        { F(ClipText, tokens), "embeddings.token_embedding.weight", "vw", 0 },
+        { F(ClipText, tokens), "embeddings.token_embedding.weight",    "vw", 0 },
         { F(ClipText, places), "embeddings.position_embedding.weight", "pw", 0 },
-        { F(ClipText, norm.w), "final_layer_norm.weight", "w", 0 }, { F(ClipText, norm.b), "final_layer_norm.bias", "w", 0 },
+        { F(ClipText, norm.w), "final_layer_norm.weight",              "w",  0 },
+        { F(ClipText, norm.b), "final_layer_norm.bias",                "w",  0 },
         { 0 } };
     Dims dims = DIMS(['v'] = t->vocabulary, ['p'] = t->positions, ['w'] = t->encoder.width);
     return bind(w, t, table, dims, e, "%s", prefix) && encoder_bind(&t->encoder, w, prefix, e);
@@ -159,26 +171,30 @@ static bool vision_read(ClipVision *v, const Json *config, const char *where, Er
 static bool vision_bind(ClipVision *v, Weights *w, Error *e)
 {
     static const Bind table[] = {
-        { F(ClipVision, class), "embeddings.class_embedding", "w", 0 },
-        { F(ClipVision, patches.w), "embeddings.patch_embedding.weight", "w3pp", 0 },
-        { F(ClipVision, places), "embeddings.position_embedding.weight", "nw", 0 },
-        { F(ClipVision, before.w), "pre_layrnorm.weight", "w", 0 }, { F(ClipVision, before.b), "pre_layrnorm.bias", "w", 0 },
-        { F(ClipVision, after.w), "post_layernorm.weight", "w", 0 }, { F(ClipVision, after.b), "post_layernorm.bias", "w", 0 },
+        { F(ClipVision, class),     "embeddings.class_embedding",           "w",    0 },
+        { F(ClipVision, patches.w), "embeddings.patch_embedding.weight",    "w3pp", 0 },
+        { F(ClipVision, places),    "embeddings.position_embedding.weight", "nw",   0 },
+        { F(ClipVision, before.w),  "pre_layrnorm.weight",                  "w",    0 },
+        { F(ClipVision, before.b),  "pre_layrnorm.bias",                    "w",    0 },
+        { F(ClipVision, after.w),   "post_layernorm.weight",                "w",    0 },
+        { F(ClipVision, after.b),   "post_layernorm.bias",                  "w",    0 },
         { 0 } };
     const int side = v->size / v->patch;
     Dims dims = DIMS(['w'] = v->encoder.width, ['p'] = v->patch, ['n'] = 1 + side * side);
-    return bind(w, v, table, dims, e, "vision_model.") && encoder_bind(&v->encoder, w, "vision_model.", e);
+    return bind(w, v, table, dims, e, "vision_model.")
+        && encoder_bind(&v->encoder, w, "vision_model.", e);
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 bool clip_text_open(ClipText *t, Weights *w, const char *folder, Error *e)
 {
     char *path = path_join(folder, "config.json");
     Json *config = json_read(path, 1 << 20, e);
-    bool ok = config && text_read(t, config, path, e) && weights_open(w, folder, "model|pytorch_model", e);
+    bool ok = config && text_read(t, config, path, e)
+        && weights_open(w, folder, "model|pytorch_model", e);
     if (ok) {
-        const char *bare = "embeddings.token_embedding.weight";            /* as transformers 5 saves it */
+        const char *bare = "embeddings.token_embedding.weight";     /* as transformers 5 saves it */
         ok = text_bind(t, w, weights_find(w, bare) ? "" : "text_model.", e);
     }
     json_free(config);
@@ -206,10 +222,12 @@ static bool read_size(const Json *config, const char *key, Size *size, const cha
 
 static bool prepare_from(ClipPrepare *p, const Json *config, const char *where, Error *e)
 {
-    static const Filter filters[] = { [1] = LANCZOS, [2] = BILINEAR, [3] = BICUBIC };    /* Pillow's numbers */
+    static const Filter filters[] = {                                     /* Pillow's numbers */
+        [1] = LANCZOS, [2] = BILINEAR, [3] = BICUBIC };
     Size size = { .side = p->side }, crop = { .h = p->crop_h, .w = p->crop_w };
     int resample = 3;
-    if (!read_size(config, "size", &size, where, e) || !read_size(config, "crop_size", &crop, where, e)
+    if (!read_size(config, "size", &size, where, e)
+        || !read_size(config, "crop_size", &crop, where, e)
         || !json_bool(config, "do_resize", &p->resize, where, e)
         || !json_bool(config, "do_center_crop", &p->crop, where, e)
         || !json_int(config, "resample", 1, 3, &resample, where, e)
@@ -224,7 +242,8 @@ static bool prepare_from(ClipPrepare *p, const Json *config, const char *where, 
     return true;
 }
 
-/* preprocessor_config.json, or its part of processor_config.json.  Absent: CLIPImageProcessor's defaults. */
+/* preprocessor_config.json, or its part of processor_config.json.  Absent: CLIPImageProcessor's
+ * defaults. */
 static bool prepare_read(ClipPrepare *p, const char *folder, int size, Error *e)
 {
     static const char *const names[] = { "preprocessor_config.json", "processor_config.json" };
@@ -239,7 +258,8 @@ static bool prepare_read(ClipPrepare *p, const char *folder, int size, Error *e)
             const Json *part = root ? json_get(root, "image_processor") : NULL;
             ok = root && prepare_from(p, part ? part : root, path, e);
             if (ok && (p->crop ? p->crop_h : p->h) != size)
-                ok = fail(e, "%s: crop_size: found %d, want the model's image_size %d", path, p->crop_h, size);
+                ok = fail(e, "%s: crop_size: found %d, want the model's image_size %d", path,
+                          p->crop_h, size);
             json_free(root);
         }
         free(path);
@@ -255,8 +275,10 @@ static bool clip_bind(Clip *c, Error *e)
         { F(Clip, logit_weight), "logit_scale", "|1", 0 },
         { 0 } };
     float scale;
-    Dims dims = DIMS(['d'] = c->dim, ['t'] = c->text.encoder.width, ['v'] = c->vision.encoder.width);
-    if (!text_bind(&c->text, &c->weights, "text_model.", e) || !vision_bind(&c->vision, &c->weights, e)
+    Dims dims = DIMS(['d'] = c->dim, ['t'] = c->text.encoder.width,
+                     ['v'] = c->vision.encoder.width);
+    if (!text_bind(&c->text, &c->weights, "text_model.", e)
+        || !vision_bind(&c->vision, &c->weights, e)
         || !bind(&c->weights, c, table, dims, e, "%s", "")) return false;
     weight_read(c->logit_weight, 0, 1, &scale);
     c->logit_scale = f_exp(scale);
@@ -268,7 +290,8 @@ static bool clip_read(Clip *c, const Json *config, const char *where, Error *e)
     const Json *text = json_get(config, "text_config"), *vision = json_get(config, "vision_config");
     if (!json_is(json_get(config, "model_type"), "clip"))
         return fail(e, "%s: model_type: want clip; this folder holds another model", where);
-    if (!text || !vision) return fail(e, "%s: %s: missing", where, text ? "vision_config" : "text_config");
+    if (!text || !vision)
+        return fail(e, "%s: %s: missing", where, text ? "vision_config" : "text_config");
     c->dim = 512;
     return json_int(config, "projection_dim", 1, 1 << 16, &c->dim, where, e)
         && text_read(&c->text, text, where, e) && vision_read(&c->vision, vision, where, e);
@@ -279,12 +302,13 @@ bool clip_open(Clip *c, const char *folder, const char *tokenizer, Error *e)
     *c = (Clip){ 0 };
     char *path = path_join(folder, "config.json");
     Json *config = json_read(path, 1 << 20, e);
-    bool ok = config && clip_read(c, config, path, e) && prepare_read(&c->prepare, folder, c->vision.size, e)
+    bool ok = config && clip_read(c, config, path, e)
+        && prepare_read(&c->prepare, folder, c->vision.size, e)
         && weights_open(&c->weights, folder, "model|pytorch_model", e) && clip_bind(c, e)
         && (c->tok = tok_open(tokenizer ? tokenizer : folder, e)) != NULL;
     if (ok && tok_vocabulary(c->tok) > c->text.vocabulary)
-        ok = fail(e, "%s: vocabulary: found %d tokens, the model has room for %d", tokenizer ? tokenizer : folder,
-                  tok_vocabulary(c->tok), c->text.vocabulary);
+        ok = fail(e, "%s: vocabulary: found %d tokens, the model has room for %d",
+                  tokenizer ? tokenizer : folder, tok_vocabulary(c->tok), c->text.vocabulary);
     json_free(config);
     free(path);
     if (!ok) clip_close(c);
@@ -300,38 +324,41 @@ void clip_close(Clip *c)
     *c = (Clip){ 0 };
 }
 
-/* ---- preparing a picture ---------------------------------------------------------------------------------- */
+/* ---- preparing a picture --------------------------------------------------------------------- */
 
 /* (a - b) / 2 rounded down. */
 static int half_gap(int a, int b) { return a >= b ? (a - b) / 2 : -((b - a + 1) / 2); }
 
-/* CLIPImageProcessor: resize, crop the centre (zeros where the picture is smaller), scale to 0..1, normalise. */
+/* CLIPImageProcessor: resize, crop the centre (zeros where the picture is smaller), scale to 0..1,
+ * normalise. */
 bool clip_prepare(const Clip *c, Picture *p, float *pixels, Error *e)
 {
     const ClipPrepare *how = &c->prepare;
     int h = how->h, w = how->w;
-    if (how->side) {                                                      /* the long side: rounded down */
+    if (how->side) {                                               /* the long side: rounded down */
         h = p->h <= p->w ? how->side : (int)((int64_t)how->side * p->h / p->w);
         w = p->w <= p->h ? how->side : (int)((int64_t)how->side * p->w / p->h);
     }
     if (how->resize && !picture_resize(p, w, h, how->filter, e)) return false;
     const int size = c->vision.size;
     if (!how->crop && (p->h != size || p->w != size))
-        return fail(e, "picture: found %dx%d, want %dx%d: this model's preprocessor does not crop", p->w, p->h, size, size);
+        return fail(e, "picture: found %dx%d, want %dx%d: this model's preprocessor does not crop",
+                    p->w, p->h, size, size);
     const int top = half_gap(p->h, size), left = half_gap(p->w, size);
     for (int y = 0; y < size; y++)
         for (int x = 0; x < size; x++, pixels += 3) {
             int iy = y + top, ix = x + left;
             bool inside = iy >= 0 && iy < p->h && ix >= 0 && ix < p->w;
             for (int i = 0; i < 3; i++) {
-                float value = inside ? p->rgb[((size_t)iy * (size_t)p->w + (size_t)ix) * 3 + (size_t)i] : 0;
+                float value = inside
+                    ? p->rgb[((size_t)iy * (size_t)p->w + (size_t)ix) * 3 + (size_t)i] : 0;
                 pixels[i] = (value * (float)(1 / 255.0) - (float)how->mean[i]) / (float)how->std[i];
             }
         }
     return true;
 }
 
-/* ---- embedding ---------------------------------------------------------------------------------------------- */
+/* ---- embedding ------------------------------------------------------------------------------- */
 
 /* Where the text ends: the largest id in older files (end token 2), else the first end token. */
 static int text_end(const ClipText *t, const Ids *ids)
@@ -344,19 +371,19 @@ static int text_end(const ClipText *t, const Ids *ids)
     return at;
 }
 
-/* text_projection(last_hidden_state[end])                                        CLIPModel.get_text_features */
+/* text_projection(last_hidden_state[end])                            CLIPModel.get_text_features */
 static Tensor text_features(Arena *m, const Clip *c, const int *ids, int n, int end)
 {
-    Tensor states = clip_text(m, &c->text, ids, 1, n, 0);                               /* [1,T,C] */
+    Tensor states = clip_text(m, &c->text, ids, 1, n, 0);                 /* [1,T,C] */
     Tensor x = linear(m, position(states, 0, end), &c->text_projection);
     trace(x, "text_projection");
     return x;
 }
 
-/* visual_projection(pooler_output)                                              CLIPModel.get_image_features */
+/* visual_projection(pooler_output)                                  CLIPModel.get_image_features */
 static Tensor image_features(Arena *m, const Clip *c, const float *pixels)
 {
-    Tensor x = from_host(m, 1, c->vision.size, c->vision.size, 3, pixels);              /* [1,size,size,3] */
+    Tensor x = from_host(m, 1, c->vision.size, c->vision.size, 3, pixels);    /* [1,size,size,3] */
     x = linear(m, clip_vision(m, &c->vision, x), &c->image_projection);
     trace(x, "visual_projection");
     return x;
@@ -372,10 +399,15 @@ size_t clip_memory(const Clip *c)
 }
 
 /* Out of the arena, when it was large enough and the numbers are numbers. */
-static bool take_features(const Clip *c, const Arena *m, Tensor x, const char *what, float *out, Error *e)
+static bool take_features(const Clip *c, const Arena *m, Tensor x, const char *what, float *out,
+                          Error *e)
 {
-    if (!m->base) return fail(e, "%s: out of memory: needed an arena of %zu bytes, found %zu", what, m->peak, m->size);
-    if (!all_finite(x)) return fail(e, "%s: %s embedding: not finite: the weights hold NaN or infinity", c->weights.path, what);
+    if (!m->base)
+        return fail(e, "%s: out of memory: needed an arena of %zu bytes, found %zu", what, m->peak,
+                    m->size);
+    if (!all_finite(x))
+        return fail(e, "%s: %s embedding: not finite: the weights hold NaN or infinity",
+                    c->weights.path, what);
     to_host(x, out);
     return true;
 }
@@ -387,7 +419,8 @@ bool clip_embed_text(const Clip *c, Arena *m, const char *text, float *out, int 
     const size_t top = m->used;
     bool ok = tok_encode(c->tok, text, strlen(text), &ids, e);
     if (ok && ids.count > c->text.positions) ok = tok_fit(c->tok, &ids, c->text.positions, &cut, e);
-    ok = ok && take_features(c, m, text_features(m, c, ids.at, ids.count, text_end(&c->text, &ids)), "text", out, e);
+    ok = ok && take_features(c, m, text_features(m, c, ids.at, ids.count, text_end(&c->text, &ids)),
+                             "text", out, e);
     m->used = top;
     ids_free(&ids);
     if (lost) *lost = cut;
@@ -398,7 +431,8 @@ bool clip_embed_picture(const Clip *c, Arena *m, Picture *p, float *out, Error *
 {
     const size_t count = (size_t)c->vision.size * (size_t)c->vision.size * 3, top = m->used;
     float *pixels = malloc(count * sizeof *pixels);
-    if (!pixels) return fail(e, "out of memory: needed %zu bytes for pixels", count * sizeof *pixels);
+    if (!pixels)
+        return fail(e, "out of memory: needed %zu bytes for pixels", count * sizeof *pixels);
     bool ok = clip_prepare(c, p, pixels, e)
         && take_features(c, m, image_features(m, c, pixels), "picture", out, e);
     m->used = top;
@@ -406,7 +440,7 @@ bool clip_embed_picture(const Clip *c, Arena *m, Picture *p, float *out, Error *
     return ok;
 }
 
-/* ---- comparing ----------------------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 double cosine(const float *a, const float *b, int n)
 {

@@ -1,4 +1,4 @@
-/* clip.h - CLIP: text and pictures in one space.                    (transformers CLIPModel; Radford et al. 2021)
+/* clip.h - CLIP: text and pictures in one space.      (transformers CLIPModel; Radford et al. 2021)
  *
  *     Clip c;
  *     if (!clip_open(&c, "clip-vit-base-patch32", &e)) ...                   a transformers folder
@@ -8,8 +8,9 @@
  *     cosine(text, image, c.dim) * c.logit_scale                             a logit
  *     clip_close(&c);
  *
- * Widths, depths, patches, activations come from config.json; nothing is assumed that it does not say.  The text
- * tower stands alone for Stable Diffusion: open it from its own folder with clip_text_open. */
+ * Widths, depths, patches, activations come from config.json; nothing is assumed that it does not
+ * say.  The text tower stands alone for Stable Diffusion: open it from its own folder with
+ * clip_text_open. */
 #ifndef CLIP_H
 #define CLIP_H
 #include "base.h"
@@ -25,7 +26,8 @@ typedef struct { int width, heads, mlp, layers; Act act; float eps; ClipLayer *l
 
 typedef struct {
     ClipEncoder encoder;
-    int vocabulary, positions, end;        /* end: the token that pooling looks for; 2 means argmax of the ids */
+    /* end: the token that pooling looks for; 2 means argmax of the ids */
+    int vocabulary, positions, end;
     Weight tokens, places;                 /* [vocabulary,width], [positions,width] */
     Norm norm;                             /* after the last layer */
 } ClipText;
@@ -38,7 +40,8 @@ typedef struct {
     Norm before, after;
 } ClipVision;
 
-/* preprocessor_config.json: resize the short side (0: to h x w), crop the centre, (x - mean) / std. */
+/* preprocessor_config.json: resize the short side (0: to h x w), crop the centre,
+ * (x - mean) / std. */
 typedef struct {
     int side, h, w, crop_h, crop_w;
     bool resize, crop;
@@ -58,8 +61,9 @@ typedef struct {
     double logit_scale;                    /* e^logit_scale of the file */
 } Clip;
 
-/* Open a CLIPModel folder: config.json, model.safetensors (or shards), tokenizer, preprocessor.  On failure
- * nothing stays open.  The tokenizer may come from another folder; NULL: the model's own. */
+/* Open a CLIPModel folder: config.json, model.safetensors (or shards), tokenizer, preprocessor.  On
+ * failure nothing stays open.  The tokenizer may come from another folder; NULL: the model's
+ * own. */
 bool clip_open(Clip *c, const char *folder, const char *tokenizer, Error *e);
 void clip_close(Clip *c);
 /* Bytes of arena that the largest single text or picture needs. */
@@ -79,13 +83,14 @@ void normalize(float *a, int n);
 /* p[i] = e^x[i] / sum, for a few logits on the host. */
 void softmax(const double *x, int n, double *p);
 
-/* ---- the towers ---------------------------------------------------------------------------------- */
+/* ---- the towers ------------------------------------------------------------------------------ */
 
-/* A CLIPTextModel folder (config.json and model.safetensors, with or without the prefix text_model.). */
+/* A CLIPTextModel folder (config.json and model.safetensors, with or without the prefix
+ * text_model.). */
 bool clip_text_open(ClipText *t, Weights *w, const char *folder, Error *e);
 void clip_text_close(ClipText *t);
-/* CLIPTextModel: ids [b][n] -> last_hidden_state [b,n,1,width].  skip: how many layers are left out before the
- * final norm (diffusers' clip_skip). */
+/* CLIPTextModel: ids [b][n] -> last_hidden_state [b,n,1,width].  skip: how many layers are left out
+ * before the final norm (diffusers' clip_skip). */
 Tensor clip_text(Arena *m, const ClipText *t, const int *ids, int b, int n, int skip);
 /* CLIPVisionModel, pooled: pixels [b,size,size,3] -> [b,1,1,width]. */
 Tensor clip_vision(Arena *m, const ClipVision *v, Tensor pixels);

@@ -1,6 +1,6 @@
 /* command.h - what the verbs share: their options, finding the model, results, plans, traces.
  * main.c holds the tables; make.c makes pictures, read.c embeds and compares, look.c looks inside,
- * bench.c measures.  A verb returns its exit code: 0 done, 1 failed, 2 misused (both with e), 3 no. */
+ * bench.c measures.  A verb returns its exit code: 0 done, 1 failed, 2 misused (with e), 3 no. */
 #ifndef COMMAND_H
 #define COMMAND_H
 #include "base.h"
@@ -17,7 +17,8 @@ typedef struct {
     int threads;
     bool plan, json, quiet, verbose, help;
     uint64_t max_mem;
-    const char *prompt, *negative, *method, *schedule, *init, *latents, *save_latents, *prompt_embeds;
+    const char *prompt, *negative, *method, *schedule, *init;
+    const char *latents, *save_latents, *prompt_embeds;
     int width, height, steps, batch, clip_skip;
     double guidance, eta, strength;
     uint64_t seed;
@@ -39,8 +40,8 @@ Verb verb_version, verb_help;                                              /* ma
 extern const Opt option_table[];
 unsigned verb_bit(const char *name);
 
-/* The folder of a part of the model, "clip" or "sd": --clip or --sd; the folder part/ of the bundle -m; or -m
- * itself, if it is such a model.  The caller frees.  NULL with e: no model, or another one. */
+/* The folder of a part of the model, "clip" or "sd": --clip or --sd; the folder part/ of the bundle
+ * -m; or -m itself, if it is such a model.  The caller frees.  NULL with e: no model, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
 /* What -m names, without looking into it: -m, $FUSION_MODEL, weights/tiny beside the program. */
 char *model_path(const Args *a, Error *e);
@@ -52,6 +53,11 @@ bool choose_machine(const Args *a, Error *e);
 
 /* A line on standard error, unless -q. */
 PRINTF(2, 3) void say(const Args *a, const char *format, ...);
+
+/* Stored by the reference, of no use to a forward. */
+#define IGNORED_TENSORS "position_ids|num_batches_tracked"
+/* With -v: tensors of an open model that nothing uses. */
+void tell_unused(Args *a, const Weights *w);
 
 /* Text as one line of a tab-separated table: \t, \n, \\ and control bytes escaped. */
 void print_field(const char *text);

@@ -1,13 +1,15 @@
-/* kernel.h - the inner loops, one text for every instruction set.  tensor.c includes it once a set, after
- * defining ISA; each copy ends as one row of kernels[] there.  Nothing else in the house knows vectors.
+/* kernel.h - the inner loops, one text for every instruction set.  tensor.c includes it once a set,
+ * after defining ISA; each copy ends as one row of kernels[] there.  Nothing else in the house
+ * knows vectors.
  *
- * A set contributes the vocabulary below: a vector V of VL floats, how to fuse, how to widen a half.  All
- * arithmetic is spelled in it, and every lane does the same operations in the same order whatever VL is,
- * so all sets give the same bits.  Sums across lanes go through 16 virtual lanes and one tree.
+ * A set contributes the vocabulary below: a vector V of VL floats, how to fuse, how to widen a
+ * half.  All arithmetic is spelled in it, and every lane does the same operations in the same order
+ * whatever VL is, so all sets give the same bits.  Sums across lanes go through 16 virtual lanes
+ * and one tree.
  *
- *     ISA_C        VL 1    tiles 4 x 8      fused multiply-add by software where the machine has none
+ *     ISA_C        VL 1    tiles 4 x 8    fused multiply-add by software where the machine has none
  *     ISA_NEON     VL 4    tiles 6 x 16
- *     ISA_AVX2     VL 8    tiles 6 x 16     with FMA and F16C
+ *     ISA_AVX2     VL 8    tiles 6 x 16   with FMA and F16C
  *     ISA_AVX512   VL 16   tiles 8 x 32
  */
 #ifndef KERNEL_H
@@ -21,40 +23,47 @@
 /* Output channels of the widest panel: buffers that hold one are this wide. */
 enum { NR_MAX = 32, MR_MAX = 8 };
 
-/* Channels (or keys) a chunk: a sum starts anew at zero after so many.  Constants of the result, not of the machine. */
+/* Channels (or keys) a chunk: a sum starts anew at zero after so many.  Constants of the result,
+ * not of the machine. */
 enum { CHUNK = 512, KEY_CHUNK = 256, WINO_CHUNK = 64 };
 
 /* What one instruction set can do.  Panels are [k][nr], nr output channels side by side. */
 typedef struct {
     const char *name;
     int mr, nr;
-    /* c[i][nr] = (add ? c[i][nr] : 0) + sum over k of row[i][at + k * step] * panel[k][nr], i < rows <= mr */
+    /* c[i][nr] = (add ? c[i][nr] : 0) + sum over k of row[i][at + k * step] * panel[k][nr],
+     * i < rows <= mr */
     void (*tile)(int rows, size_t k, const float *const *row, size_t at, size_t step,
                  const float *panel, float *c, size_t ldc, bool add);
-    /* Rows of a weight become a panel: values first .. first + count of `outs` rows ld apart, value j to
-     * panel[j % taps * plane + j / taps * nr + row]; lanes from outs on are zero. */
+    /* Rows of a weight become a panel: values first .. first + count of `outs` rows ld apart, value
+     * j to panel[j % taps * plane + j / taps * nr + row]; lanes from outs on are zero. */
     void (*pack)(int type, const void *w, size_t ld, int outs, size_t first, size_t count,
                  size_t taps, float *panel, size_t plane);
     /* The reverse for attention: y[row][j] = panel[j][row] * scale[row], rows ld apart. */
-    void (*unpack)(const float *panel, size_t count, int rows, const float *scale, float *y, size_t ld);
-    /* y = r + act(c + bias) for rows x outs; r may be NULL.  gated: y = (c + bias) * gelu(gate + gate_bias) */
+    void (*unpack)(const float *panel, size_t count, int rows, const float *scale, float *y,
+                   size_t ld);
+    /* y = r + act(c + bias) for rows x outs; r may be NULL.
+     * gated: y = (c + bias) * gelu(gate + gate_bias) */
     void (*finish)(const float *c, size_t ldc, int rows, int outs, const float *bias, Act act,
                    const float *r, size_t ldr, float *y, size_t ldy);
     void (*gated)(const float *c, const float *gate, size_t ldc, int rows, int outs,
                   const float *bias, const float *gate_bias, float *y, size_t ldy);
     /* Winograd F(4x4,3x3): 36 pixels of a tile -> v, each WINO_CHUNK channels `chunk` apart;
      * [9][n][nr] weights -> u; 36 sums -> h x w pixels. */
-    void (*wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane, size_t chunk);
+    void (*wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane,
+                    size_t chunk);
     void (*wino_weights)(const float *g, size_t g_plane, size_t n, float *u, size_t plane);
     void (*wino_out)(const float *m, size_t plane, int outs, const float *bias, const float *r,
-                     size_t r_row, size_t r_pixel, float *y, size_t y_row, size_t y_pixel, int h, int w);
+                     size_t r_row, size_t r_pixel, float *y, size_t y_row, size_t y_pixel,
+                     int h, int w);
     /* s[keys][nr] -> exp(s - column maximum); inverse[nr] = 1 / column sum */
     void (*softmax)(float *s, size_t keys, float *inverse);
     void (*act)(float *x, size_t n, Act act);
     /* y[row][c] = act(x[row][c] * scale[c] + shift[c]) */
     void (*affine)(const float *x, size_t ldx, size_t rows, size_t c, const float *scale,
                    const float *shift, Act act, float *y, size_t ldy);
-    void (*layer_norm)(const float *x, size_t c, const float *w, const float *b, float eps, float *y);
+    void (*layer_norm)(const float *x, size_t c, const float *w, const float *b, float eps,
+                       float *y);
     /* sum[c] += x - origin[c], square[c] += (x - origin[c])^2 over at most 64 rows */
     void (*channel_sums)(const float *x, size_t ld, size_t rows, size_t c, const float *origin,
                          float *sum, float *square);
@@ -67,7 +76,7 @@ typedef struct {
 #define ALWAYS static inline __attribute__((always_inline, unused))
 #endif
 
-/* ---- the vocabulary of a set -------------------------------------------------------------------- */
+/* ---- the vocabulary of a set ----------------------------------------------------------------- */
 
 #if ISA == ISA_C
 #define KER(name) name##_c
@@ -99,7 +108,7 @@ typedef struct {
 #define VL 16
 #define MR 8
 #define NV 2
-#if defined(WIDE_BY_HALVES)                             /* the same text on AVX2: tests where AVX-512 is missing */
+#if defined(WIDE_BY_HALVES)             /* the same text on AVX2: tests where AVX-512 is missing */
 #define vfma(a, b, c) KER(fma_halves)(a, b, c)
 #define vhalf(p) KER(half_halves)(p)
 #define TARGET "avx2,fma,f16c"
@@ -165,7 +174,8 @@ ALWAYS V KER(fma_halves)(V a, V b, V c)
 ALWAYS V KER(half_halves)(const uint8_t *p)
 {
     KER(Halves) z;
-    for (int i = 0; i < 2; i++) z.half[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16 * i)));
+    for (int i = 0; i < 2; i++)
+        z.half[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16 * i)));
     return z.v;
 }
 #endif
@@ -188,15 +198,15 @@ ALWAYS void KER(store_some)(float *p, V v, size_t n)
 #define vld_upto(p, n) ((n) >= VL ? vld(p) : KER(load_some)(p, n))
 #define vst_upto(p, v, n) do { if ((n) >= VL) vst(p, v); else KER(store_some)(p, v, n); } while (0)
 
-/* ---- functions ---------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------- */
 
-/* e^x up to x = 88, 1 ulp: x = n ln 2 + r, e^r by a polynomial fitted on |r| <= ln 2 / 2, n into the
- * exponent.  Below -87.3 exactly 0: what the polynomial made there is thrown away. */
+/* e^x up to x = 88, 1 ulp: x = n ln 2 + r, e^r by a polynomial fitted on |r| <= ln 2 / 2, n into
+ * the exponent.  Below -87.3 exactly 0: what the polynomial made there is thrown away. */
 ALWAYS V KER(exp_to_88)(V x)
 {
-    const V magic = vdup(12582912.0f);                                     /* 1.5 * 2^23: rounds to whole */
+    const V magic = vdup(12582912.0f);                             /* 1.5 * 2^23: rounds to whole */
     V shifted = vfma(x, vdup(1.44269504f), magic), n = shifted - magic;
-    V r = vfma(n, vdup(-0.693359375f), x);                                 /* ln 2 in two parts */
+    V r = vfma(n, vdup(-0.693359375f), x);                         /* ln 2 in two parts */
     r = vfma(n, vdup(2.12194440e-4f), r);
     V p = vdup(0.001394470571540296f);
     p = vfma(p, r, vdup(0.008333497680723667f));
@@ -207,7 +217,10 @@ ALWAYS V KER(exp_to_88)(V x)
     return vvalue((vbits(p) + (vbits(shifted) << 23)) & vgreater(x, vdup(-87.3f)));
 }
 
-ALWAYS V KER(exp)(V x) { return vselect(vgreater(x, vdup(88.0f)), vdup(INFINITY), KER(exp_to_88)(x)); }
+ALWAYS V KER(exp)(V x)
+{
+    return vselect(vgreater(x, vdup(88.0f)), vdup(INFINITY), KER(exp_to_88)(x));
+}
 
 /* erf(x): x + x P(x^2) up to 1, beyond 1 - exp(-Q(|x|)) with Q fitted to -ln erfc; from 4 on 1. */
 ALWAYS V KER(erf)(V x)
@@ -235,10 +248,11 @@ ALWAYS V KER(erf)(V x)
     return vselect(vgreater(a, vdup(1.0f)), vvalue(vbits(q) | sign), p);
 }
 
-/* x * sigmoid(k): SiLU for k = x, quick GELU for k = 1.702 x, the tanh form of GELU for k = 2 u(x). */
+/* x * sigmoid(k): SiLU for k = x, quick GELU for k = 1.702 x, the tanh form of GELU for
+ * k = 2 u(x). */
 ALWAYS V KER(gate)(V x, V k) { return x / (vdup(1.0f) + KER(exp)(vdup(0.0f) - k)); }
 
-ALWAYS V KER(gelu)(V x)                                                    /* x Phi(x), torch's default */
+ALWAYS V KER(gelu)(V x)                                            /* x Phi(x), torch's default */
 {
     return (x * vdup(0.5f)) * (vdup(1.0f) + KER(erf)(x * vdup(0.70710678f)));
 }
@@ -273,7 +287,7 @@ ALWAYS V KER(apply)(V x, Act act)
     return x;
 }
 
-/* ---- products ----------------------------------------------------------------------------------- */
+/* ---- products -------------------------------------------------------------------------------- */
 
 /* The micro-kernel.  k runs upward in every lane; accumulators stay in registers. */
 ALWAYS void KER(tile_of)(const int rows, size_t k, const float *const *row, size_t at, size_t step,
@@ -354,8 +368,8 @@ static void KER(tile)(int rows, size_t k, const float *const *row, size_t at, si
 #endif
 #endif
 
-ALWAYS void KER(pack_as)(const int type, const void *w, size_t ld, int outs, size_t first, size_t count,
-                         size_t taps, float *panel, size_t plane)
+ALWAYS void KER(pack_as)(const int type, const void *w, size_t ld, int outs, size_t first,
+                         size_t count, size_t taps, float *panel, size_t plane)
 {
     const size_t size = type == F32 ? 4 : 2;
     for (int o = 0; o < NR; o += VL) {
@@ -365,8 +379,8 @@ ALWAYS void KER(pack_as)(const int type, const void *w, size_t ld, int outs, siz
             V r[VL];
             UNROLL for (int q = 0; q < VL; q++) {
                 const uint8_t *p = (const uint8_t *)w + ((size_t)(o + q) * ld + first + j) * size;
-                r[q] = o + q >= outs ? vdup(0.0f) : type == F32 ? vfloats(p) : type == F16 ? vhalf(p)
-                                                                                           : vbrain(p);
+                r[q] = o + q >= outs ? vdup(0.0f) : type == F32 ? vfloats(p)
+                    : type == F16 ? vhalf(p) : vbrain(p);
             }
             TRANSPOSE(r);
             UNROLL for (int q = 0; q < VL; q++) {
@@ -394,7 +408,8 @@ static void KER(pack)(int type, const void *w, size_t ld, int outs, size_t first
     }
 }
 
-static void KER(unpack)(const float *panel, size_t count, int rows, const float *scale, float *y, size_t ld)
+static void KER(unpack)(const float *panel, size_t count, int rows, const float *scale, float *y,
+                        size_t ld)
 {
     for (int o = 0; o < rows; o += VL) {
         V by = vld(scale + o);
@@ -412,8 +427,8 @@ static void KER(unpack)(const float *panel, size_t count, int rows, const float 
     }
 }
 
-ALWAYS void KER(finish_as)(const float *c, size_t ldc, int rows, int outs, const float *bias, const Act act,
-                           const float *r, size_t ldr, float *y, size_t ldy)
+ALWAYS void KER(finish_as)(const float *c, size_t ldc, int rows, int outs, const float *bias,
+                           const Act act, const float *r, size_t ldr, float *y, size_t ldy)
 {
     for (int i = 0; i < rows; i++, c += ldc, y += ldy, r = r ? r + ldr : r)
         for (int o = 0; o < outs; o += VL) {
@@ -443,11 +458,11 @@ static void KER(gated)(const float *c, const float *gate, size_t ldc, int rows, 
         }
 }
 
-/* ---- Winograd F(4x4,3x3) ------------------------------------------------------------------------- */
+/* ---- Winograd F(4x4,3x3) --------------------------------------------------------------------- */
 
-/* Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", with the points 0, +-P, +-Q, inf:
- * Y = A' [ (G g G') o (B' d B) ] A.  P = 3/4 and Q = 3/2 make every constant of B and A exact in float,
- * and the error half of that of the usual 1 and 2. */
+/* Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", with the points 0, +-P, +-Q,
+ * inf: Y = A' [ (G g G') o (B' d B) ] A.  P = 3/4 and Q = 3/2 make every constant of B and A exact
+ * in float, and the error half of that of the usual 1 and 2. */
 #define P1 0.75f
 #define P2 0.5625f
 #define P3 0.421875f
@@ -458,8 +473,10 @@ static void KER(gated)(const float *c, const float *gate, size_t ldc, int rows, 
 /* One column of B' d: six values a step s apart, in place. */
 ALWAYS void KER(wino_b)(V *d, const int s)
 {
-    V even_q = vfma(vdup(-Q2), d[2 * s], d[4 * s]), odd_q = vfma(vdup(-Q2), d[s], d[3 * s]) * vdup(P1);
-    V even_p = vfma(vdup(-P2), d[2 * s], d[4 * s]), odd_p = vfma(vdup(-P2), d[s], d[3 * s]) * vdup(Q1);
+    V even_q = vfma(vdup(-Q2), d[2 * s], d[4 * s]),
+      odd_q = vfma(vdup(-Q2), d[s], d[3 * s]) * vdup(P1);
+    V even_p = vfma(vdup(-P2), d[2 * s], d[4 * s]),
+      odd_p = vfma(vdup(-P2), d[s], d[3 * s]) * vdup(Q1);
     d[0] = vfma(vdup(P2 * Q2), d[0], vfma(vdup(-(P2 + Q2)), d[2 * s], d[4 * s]));
     d[5 * s] = vfma(vdup(P2 * Q2), d[s], vfma(vdup(-(P2 + Q2)), d[3 * s], d[5 * s]));
     d[s] = even_q + odd_q;
@@ -468,7 +485,8 @@ ALWAYS void KER(wino_b)(V *d, const int s)
     d[4 * s] = even_p - odd_p;
 }
 
-static void KER(wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane, size_t chunk)
+static void KER(wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane,
+                         size_t chunk)
 {
     for (size_t c = 0; c < channels; c += VL) {
         float *to = v + c / WINO_CHUNK * chunk + c % WINO_CHUNK;
@@ -520,7 +538,8 @@ ALWAYS void KER(wino_a)(const V *d, const int s, V *to, const int t)
 }
 
 static void KER(wino_out)(const float *m, size_t plane, int outs, const float *bias, const float *r,
-                          size_t r_row, size_t r_pixel, float *y, size_t y_row, size_t y_pixel, int h, int w)
+                          size_t r_row, size_t r_pixel, float *y, size_t y_row, size_t y_pixel,
+                          int h, int w)
 {
     for (int o = 0; o < outs; o += VL) {
         V d[36], t[24], out[16];
@@ -537,7 +556,7 @@ static void KER(wino_out)(const float *m, size_t plane, int outs, const float *b
     }
 }
 
-/* ---- softmax, norms, activations ------------------------------------------------------------------ */
+/* ---- softmax, norms, activations ------------------------------------------------------------- */
 
 static void KER(softmax)(float *s, size_t keys, float *inverse)
 {
@@ -574,7 +593,8 @@ static void KER(affine)(const float *x, size_t ldx, size_t rows, size_t c, const
         }
 }
 
-/* Sum over i < c of (x[i] - from)^power, power 1 or 2: element i in virtual lane i mod 16, then a tree. */
+/* Sum over i < c of (x[i] - from)^power, power 1 or 2: element i in virtual lane i mod 16, then a
+ * tree. */
 ALWAYS float KER(lane_sum)(const float *x, size_t c, float from, const int power)
 {
     V lane[16 / VL];
@@ -597,7 +617,8 @@ ALWAYS float KER(lane_sum)(const float *x, size_t c, float from, const int power
 }
 
 /* (x - mean) / sqrt(var + eps) * w + b over one row; mean and variance in two passes. */
-static void KER(layer_norm)(const float *x, size_t c, const float *w, const float *b, float eps, float *y)
+static void KER(layer_norm)(const float *x, size_t c, const float *w, const float *b, float eps,
+                            float *y)
 {
     float mean = KER(lane_sum)(x, c, 0, 1) / (float)c;
     float var = KER(lane_sum)(x, c, mean, 2) / (float)c;
@@ -640,8 +661,8 @@ static double KER(burn)(size_t n, float *sink)
 }
 
 #define ROW_OF_KERNELS(text)                                                                \
-    { text, MR, NR, KER(tile), KER(pack), KER(unpack), KER(finish), KER(gated), KER(wino_in),           \
-      KER(wino_weights), KER(wino_out), KER(softmax), KER(act), KER(affine), KER(layer_norm),           \
+    { text, MR, NR, KER(tile), KER(pack), KER(unpack), KER(finish), KER(gated), KER(wino_in),\
+      KER(wino_weights), KER(wino_out), KER(softmax), KER(act), KER(affine), KER(layer_norm),\
       KER(channel_sums), KER(scale), KER(burn) }
 #if ISA == ISA_C
 static const Kernels KER(kernels) = ROW_OF_KERNELS("c");

@@ -1,30 +1,33 @@
-/* ldm.c - latent diffusion: the UNet that predicts noise, the autoencoder between pixels and latents.
- * Read in this order: resnet, attention, transformer, unet, the VAE's halves; then what reads and binds them.
+/* ldm.c - latent diffusion: the UNet that predicts noise, the autoencoder between pixels and
+ * latents.
+ * Read in this order: resnet, attention, transformer, unet, the VAE's halves; then what reads and
+ * binds them.
  * Not here: training, SDXL's added conditions, transformers over patches. */
 #include "ldm.h"
 
 #include <stdlib.h>
 
-/* ---- the blocks --------------------------------------------------------------------------------------- */
+/* ---- the blocks ------------------------------------------------------------------------------ */
 
 /* What all blocks of one model share. */
 typedef struct { int groups; float eps; } NormRule;
 
-/* h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  return shortcut(x) + conv2(silu(norm2(h)))
- *                                                                                    ResnetBlock2D.forward
- * ts = silu(temb), at NULL in a VAE.  owned: nobody needs x any more, the result may take its place. */
+/* h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));
+ * return shortcut(x) + conv2(silu(norm2(h)))                                  ResnetBlock2D.forward
+ * ts = silu(temb), at NULL in a VAE.  owned: nobody needs x any more, the result may take its
+ * place. */
 static Tensor resnet(Arena *m, NormRule rule, const Resnet *w, Tensor x, Tensor ts, bool owned)
 {
     const size_t top = m->used;
     const bool wider = w->shortcut.w.at != NULL;
     Tensor y = x, time = { 0 };
     if (x.tail_c && !wider) y = x = copy(m, x);
-    if (wider) y = linear(m, x, &w->shortcut);                                          /* [B,H,W,O] */
-    if (w->time.w.at) time = linear(m, ts, &w->time);                                   /* [1,1,1,O] */
+    if (wider) y = linear(m, x, &w->shortcut);                                 /* [B,H,W,O] */
+    if (w->time.w.at) time = linear(m, ts, &w->time);                          /* [1,1,1,O] */
     Tensor h = x;
     if (owned && wider) group_norm_(m, h, &w->norm1, rule.groups, rule.eps, SILU);
-    else h = group_norm(m, x, &w->norm1, rule.groups, rule.eps, SILU);                  /* [B,H,W,I] */
-    h = conv2d_plus(m, h, &w->conv1, SAME3, time);                                      /* [B,H,W,O] */
+    else h = group_norm(m, x, &w->norm1, rule.groups, rule.eps, SILU);         /* [B,H,W,I] */
+    h = conv2d_plus(m, h, &w->conv1, SAME3, time);                             /* [B,H,W,O] */
     group_norm_(m, h, &w->norm2, rule.groups, rule.eps, SILU);
     if (owned || wider) conv2d_into(m, y, h, &w->conv2, SAME3);
     else y = conv2d_plus(m, h, &w->conv2, SAME3, x);
@@ -32,17 +35,19 @@ static Tensor resnet(Arena *m, NormRule rule, const Resnet *w, Tensor x, Tensor 
     return keep(m, top, y);
 }
 
-/* x += attn1(norm1(x));  x += attn2(norm2(x), context);  x += ff(norm3(x))    BasicTransformerBlock.forward */
+/* x += attn1(norm1(x));  x += attn2(norm2(x), context);  x += ff(norm3(x))
+ *                                                                  BasicTransformerBlock.forward */
 static void ldm_block(Arena *m, const LdmBlock *w, int heads, Tensor x, Tensor context)
 {
     const size_t top = m->used;
-    Tensor h = layer_norm(m, x, &w->norm1, 1e-5f);                                      /* [B,N,C] */
+    Tensor h = layer_norm(m, x, &w->norm1, 1e-5f);                             /* [B,N,C] */
     Tensor q = linear(m, h, &w->self.q), k = linear(m, h, &w->self.k), v = linear(m, h, &w->self.v);
     linear_into(m, x, attention(m, q, k, v, heads, false), &w->self.out);
     m->used = top;
     h = layer_norm(m, x, &w->norm2, 1e-5f);
-    if (!context.c) context = h;                                   /* no text: the block attends to itself */
-    q = linear(m, h, &w->cross.q), k = linear(m, context, &w->cross.k), v = linear(m, context, &w->cross.v);
+    if (!context.c) context = h;                      /* no text: the block attends to itself */
+    q = linear(m, h, &w->cross.q), k = linear(m, context, &w->cross.k),
+    v = linear(m, context, &w->cross.v);
     linear_into(m, x, attention(m, q, k, v, heads, false), &w->cross.out);
     m->used = top;
     h = layer_norm(m, x, &w->norm3, 1e-5f);
@@ -50,32 +55,32 @@ static void ldm_block(Arena *m, const LdmBlock *w, int heads, Tensor x, Tensor c
     m->used = top;
 }
 
-/* x += proj_out(blocks(proj_in(norm(x))))                                       Transformer2DModel.forward */
+/* x += proj_out(blocks(proj_in(norm(x))))                             Transformer2DModel.forward */
 static void transformer(Arena *m, int groups, const LdmTransformer *w, Tensor x, Tensor context)
 {
     const size_t top = m->used;
-    Tensor h = group_norm(m, x, &w->norm, groups, 1e-6f, IDENTITY);                     /* [B,H,W,C] */
-    h = as_tokens(linear(m, h, &w->proj_in));                                           /* [B,H*W,C] */
+    Tensor h = group_norm(m, x, &w->norm, groups, 1e-6f, IDENTITY);            /* [B,H,W,C] */
+    h = as_tokens(linear(m, h, &w->proj_in));                                  /* [B,H*W,C] */
     for (int i = 0; i < w->depth; i++) ldm_block(m, &w->block[i], w->heads, h, context);
     linear_into(m, x, as_picture(h, x.h, x.w), &w->proj_out);
     m->used = top;
 }
 
-/* ---- the UNet ------------------------------------------------------------------------------------------ */
+/* ---- the UNet -------------------------------------------------------------------------------- */
 
 /* silu(time_embedding(time_proj(t))): sines and cosines of t at falling frequencies, two layers.
- *                                                               get_timestep_embedding, TimestepEmbedding */
+ *                                                      get_timestep_embedding, TimestepEmbedding */
 static Tensor time_embedding(Arena *m, const Unet *u, double t)
 {
     const int half = u->down[0].width / 2;
     Tensor x = tensor(m, 1, 1, 1, 2 * half);
-    for (int i = 0; m->base && i < half; i++) {                    /* rounded to float where the reference is */
+    for (int i = 0; m->base && i < half; i++) {       /* rounded to float where the reference is */
         float exponent = (float)(-f_log(10000)) * (float)i / (float)(half - u->freq_shift);
         float angle = (float)t * (float)f_exp(exponent);
         x.at[u->flip_sin_to_cos ? half + i : i] = (float)f_sin(angle);
         x.at[u->flip_sin_to_cos ? i : half + i] = (float)f_cos(angle);
     }
-    x = linear(m, linear_act(m, x, &u->time1, SILU), &u->time2);                        /* [1,1,1,T] */
+    x = linear(m, linear_act(m, x, &u->time1, SILU), &u->time2);               /* [1,1,1,T] */
     trace(x, "time_embedding");
     act_(x, SILU);
     return x;
@@ -90,7 +95,8 @@ static Tensor push(Skips *s, size_t at, Tensor x)
     return s->x[s->count++] = x;
 }
 
-static Tensor unet_down(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor ts, Tensor context, Skips *skips)
+static Tensor unet_down(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor ts, Tensor context,
+                        Skips *skips)
 {
     for (int i = 0; i < u->levels; i++) {
         const LdmLevel *level = &u->down[i];
@@ -107,7 +113,8 @@ static Tensor unet_down(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor
         }
         if (level->resize.w.at) {
             const size_t at = m->used;
-            x = push(skips, at, conv2d(m, x, &level->resize, (Window){ .stride = 2, .before = 1, .after = 1 }));
+            x = push(skips, at, conv2d(m, x, &level->resize,
+                                       (Window){ .stride = 2, .before = 1, .after = 1 }));
             trace(x, "downsamplers.0");
         }
         trace_leave();
@@ -117,7 +124,8 @@ static Tensor unet_down(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor
 }
 
 /* Each layer joins the newest skip; its result takes the place where that skip began. */
-static Tensor unet_up(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor ts, Tensor context, Skips *skips)
+static Tensor unet_up(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor ts, Tensor context,
+                      Skips *skips)
 {
     for (int i = 0; i < u->levels; i++) {
         const LdmLevel *level = &u->up[i];
@@ -133,7 +141,7 @@ static Tensor unet_up(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor t
                 trace(x, "attentions.%d", j);
             }
         }
-        if (level->resize.w.at) {                                  /* to the size of the skip that comes next */
+        if (level->resize.w.at) {                     /* to the size of the skip that comes next */
             const Tensor next = skips->x[skips->count - 1];
             Window window = { .stride = 1, .before = 1, .after = 1, .h = next.h, .w = next.w };
             x = keep(m, at, conv2d(m, x, &level->resize, window));
@@ -150,11 +158,11 @@ Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context)
     const size_t top = m->used;
     const NormRule rule = { u->groups, u->eps };
     Skips skips = { .count = 0 };
-    Tensor ts = keep(m, top, time_embedding(m, u, t));                                  /* [1,1,1,T] */
+    Tensor ts = keep(m, top, time_embedding(m, u, t));                         /* [1,1,1,T] */
     const size_t first = m->used;
-    x = push(&skips, first, conv2d(m, x, &u->conv_in, SAME3));                          /* [B,H,W,C0] */
+    x = push(&skips, first, conv2d(m, x, &u->conv_in, SAME3));                 /* [B,H,W,C0] */
     trace(x, "conv_in");
-    x = unet_down(m, u, rule, x, ts, context, &skips);                                  /* [B,H/8,W/8,C3] */
+    x = unet_down(m, u, rule, x, ts, context, &skips);                         /* [B,H/8,W/8,C3] */
     if (u->has_middle) {
         const size_t middle = m->used;
         x = resnet(m, rule, &u->middle[0], x, ts, false);
@@ -162,26 +170,28 @@ Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context)
         x = keep(m, middle, resnet(m, rule, &u->middle[1], x, ts, false));
         trace(x, "mid_block");
     }
-    x = unet_up(m, u, rule, x, ts, context, &skips);                                    /* [B,H,W,C0] */
+    x = unet_up(m, u, rule, x, ts, context, &skips);                           /* [B,H,W,C0] */
     group_norm_(m, x, &u->norm_out, u->groups, u->eps, SILU);
-    x = keep(m, top, conv2d(m, x, &u->conv_out, SAME3));                                /* [B,H,W,out] */
+    x = keep(m, top, conv2d(m, x, &u->conv_out, SAME3));                       /* [B,H,W,out] */
     trace(x, "conv_out");
     return x;
 }
 
-/* ---- the autoencoder ------------------------------------------------------------------------------------- */
+/* ---- the autoencoder ------------------------------------------------------------------------- */
 
-/* x += to_out(attention(norm(x))), one head over all positions                Attention with residual_connection */
+/* x += to_out(attention(norm(x))), one head over all positions
+ *                                                             Attention with residual_connection */
 static void vae_attention(Arena *m, NormRule rule, const VaeAttention *w, Tensor x)
 {
     const size_t top = m->used;
-    Tensor h = as_tokens(group_norm(m, x, &w->norm, rule.groups, rule.eps, IDENTITY));  /* [B,H*W,C] */
+    Tensor h = as_tokens(
+        group_norm(m, x, &w->norm, rule.groups, rule.eps, IDENTITY));          /* [B,H*W,C] */
     Tensor q = linear(m, h, &w->q), k = linear(m, h, &w->k), v = linear(m, h, &w->v);
     linear_into(m, x, as_picture(attention(m, q, k, v, 1, false), x.h, x.w), &w->out);
     m->used = top;
 }
 
-/* resnet, attention, resnet, in place                                                  UNetMidBlock2D.forward */
+/* resnet, attention, resnet, in place                                     UNetMidBlock2D.forward */
 static Tensor vae_middle(Arena *m, const Vae *v, NormRule rule, const VaeHalf *half, Tensor x)
 {
     x = resnet(m, rule, &half->middle[0], x, (Tensor){ 0 }, true);
@@ -194,12 +204,14 @@ static Tensor vae_middle(Arena *m, const Vae *v, NormRule rule, const VaeHalf *h
 }
 
 /* The levels one after the other; every result slides down to at, where x begins. */
-static Tensor vae_levels(Arena *m, const Vae *v, NormRule rule, const VaeHalf *half, bool up, size_t at, Tensor x)
+static Tensor vae_levels(Arena *m, const Vae *v, NormRule rule, const VaeHalf *half, bool up,
+                         size_t at, Tensor x)
 {
     for (int i = 0; i < v->levels; i++) {
         const LdmLevel *level = &half->level[i];
-        const Window window = up ? (Window){ .stride = 1, .before = 1, .after = 1, .h = 2 * x.h, .w = 2 * x.w }
-                                 : (Window){ .stride = 2, .before = 0, .after = 1 };
+        const Window window =
+            up ? (Window){ .stride = 1, .before = 1, .after = 1, .h = 2 * x.h, .w = 2 * x.w }
+               : (Window){ .stride = 2, .before = 0, .after = 1 };
         trace_enter(up ? "up_blocks.%d" : "down_blocks.%d", i);
         for (int j = 0; j < level->layers; j++) {
             x = keep(m, at, resnet(m, rule, &level->resnet[j], x, (Tensor){ 0 }, true));
@@ -221,12 +233,12 @@ Tensor vae_encode(Arena *m, const Vae *v, Tensor x)
     const NormRule rule = { v->groups, 1e-6f };
     const VaeHalf *half = &v->encoder;
     trace_enter("encoder");
-    x = conv2d(m, x, &half->conv_in, SAME3);                                            /* [B,H,W,C0] */
+    x = conv2d(m, x, &half->conv_in, SAME3);                                   /* [B,H,W,C0] */
     trace(x, "conv_in");
-    x = vae_levels(m, v, rule, half, false, top, x);                                    /* [B,H/f,W/f,C] */
+    x = vae_levels(m, v, rule, half, false, top, x);                           /* [B,H/f,W/f,C] */
     x = vae_middle(m, v, rule, half, x);
     group_norm_(m, x, &half->norm_out, v->groups, rule.eps, SILU);
-    x = conv2d(m, x, &half->conv_out, SAME3);                                           /* [..,2*latents] */
+    x = conv2d(m, x, &half->conv_out, SAME3);                                  /* [..,2*latents] */
     trace(x, "conv_out");
     trace_leave();
     if (v->quant.w.at) x = linear(m, x, &v->quant);
@@ -239,23 +251,24 @@ Tensor vae_decode(Arena *m, const Vae *v, Tensor z)
     const size_t top = m->used;
     const NormRule rule = { v->groups, 1e-6f };
     const VaeHalf *half = &v->decoder;
-    if (v->post_quant.w.at) z = linear(m, z, &v->post_quant);                           /* [B,h,w,latents] */
+    if (v->post_quant.w.at) z = linear(m, z, &v->post_quant);                  /* [B,h,w,latents] */
     trace(z, "post_quant_conv");
     trace_enter("decoder");
-    Tensor x = keep(m, top, conv2d(m, z, &half->conv_in, SAME3));                       /* [B,h,w,C] */
+    Tensor x = keep(m, top, conv2d(m, z, &half->conv_in, SAME3));              /* [B,h,w,C] */
     trace(x, "conv_in");
     x = vae_middle(m, v, rule, half, x);
-    x = vae_levels(m, v, rule, half, true, top, x);                                     /* [B,f*h,f*w,C0] */
+    x = vae_levels(m, v, rule, half, true, top, x);                            /* [B,f*h,f*w,C0] */
     group_norm_(m, x, &half->norm_out, v->groups, rule.eps, SILU);
-    x = keep(m, top, conv2d(m, x, &half->conv_out, SAME3));                             /* [B,f*h,f*w,3] */
+    x = keep(m, top, conv2d(m, x, &half->conv_out, SAME3));                    /* [B,f*h,f*w,3] */
     trace(x, "conv_out");
     trace_leave();
     return x;
 }
 
-/* ---- configuration: what is read, what is refused ----------------------------------------------------------- */
+/* ---- configuration: what is read, what is refused -------------------------------------------- */
 
-/* Settings that change the network and that this code does not have: absent, null, false or one of these. */
+/* Settings that change the network and that this code does not have: absent, null, false or one of
+ * these. */
 typedef struct { const char *key, *known; } Fixed;
 
 static const Fixed unet_fixed[] = {
@@ -272,14 +285,17 @@ static const Fixed unet_fixed[] = {
     { "time_embedding_act_fn", "null" },        { "cross_attention_norm", "null" },
     { "addition_embed_type_num_heads", "64" },  { "num_attention_heads", "null" },
 };
-static const Fixed vae_fixed[] = { { "act_fn", "silu" }, { "latents_mean", "null" }, { "shift_factor", "null" } };
+static const Fixed vae_fixed[] = {
+    { "act_fn", "silu" }, { "latents_mean", "null" }, { "shift_factor", "null" } };
 
 static bool all_fixed(const Json *config, const Fixed *fixed, size_t n, const char *where, Error *e)
 {
     for (size_t i = 0; i < n; i++) {
         const Json *value = json_get(config, fixed[i].key);
-        if (!value || value->type == JSON_NULL || (value->type == JSON_BOOL && !value->truth)) continue;
-        bool known = (value->type == JSON_STRING || value->type == JSON_NUMBER) && !strcmp(value->text, fixed[i].known);
+        if (!value || value->type == JSON_NULL || (value->type == JSON_BOOL && !value->truth))
+            continue;
+        bool known = (value->type == JSON_STRING || value->type == JSON_NUMBER)
+            && !strcmp(value->text, fixed[i].known);
         if (!known)
             return fail(e, "%s: %s: found %s, this program knows only %s", where, fixed[i].key,
                         value->type == JSON_STRING || value->type == JSON_NUMBER ? value->text
@@ -303,28 +319,33 @@ static bool level_ints(const Json *config, const char *key, int levels, int low,
     if (!json_floats(config, key, levels, low, high, list, where, e)) return false;
     for (int i = 0; i < levels; i++) {
         out[i] = (int)list[i];
-        if (out[i] != list[i]) return fail(e, "%s: %s: found %g, want whole numbers", where, key, list[i]);
+        if (out[i] != list[i])
+            return fail(e, "%s: %s: found %g, want whole numbers", where, key, list[i]);
     }
     return true;
 }
 
 /* block_out_channels: how many levels, and their widths. */
-static bool read_widths(const Json *config, int groups, int *levels, int width[LEVELS], const char *where, Error *e)
+static bool read_widths(const Json *config, int groups, int *levels, int width[LEVELS],
+                        const char *where, Error *e)
 {
     const Json *list = json_get(config, "block_out_channels");
     if (!list || list->type != JSON_ARRAY || list->count < 1 || list->count > LEVELS)
         return fail(e, "%s: block_out_channels: want a list of 1 to %d widths", where, LEVELS);
     *levels = list->count;
-    if (!level_ints(config, "block_out_channels", *levels, 1, 1 << 14, width, where, e)) return false;
+    if (!level_ints(config, "block_out_channels", *levels, 1, 1 << 14, width, where, e))
+        return false;
     for (int i = 0; i < *levels; i++)
         if (width[i] % groups)
-            return fail(e, "%s: block_out_channels: found %d, want multiples of norm_num_groups %d", where, width[i], groups);
+            return fail(e, "%s: block_out_channels: found %d, want multiples of norm_num_groups %d",
+                        where, width[i], groups);
     return true;
 }
 
-/* down_block_types and up_block_types: names[0] has no attention, names[1] has.  attends[i] receives which. */
-static bool read_kinds(const Json *config, const char *key, int levels, const char *const names[2], bool *attends,
-                       const char *where, Error *e)
+/* down_block_types and up_block_types: names[0] has no attention, names[1] has.  attends[i]
+ * receives which. */
+static bool read_kinds(const Json *config, const char *key, int levels, const char *const names[2],
+                       bool *attends, const char *where, Error *e)
 {
     const Json *list = json_get(config, key);
     if (!list || list->type != JSON_ARRAY || list->count != levels)
@@ -333,19 +354,21 @@ static bool read_kinds(const Json *config, const char *key, int levels, const ch
     for (const Json *kind = list->first; kind; kind = kind->next, i++) {
         attends[i] = names[1] && json_is(kind, names[1]);
         if (!attends[i] && !json_is(kind, names[0]))
-            return fail(e, "%s: %s: found %s, want %s%s%s", where, key, kind->type == JSON_STRING ? kind->text : "no name",
+            return fail(e, "%s: %s: found %s, want %s%s%s", where, key,
+                        kind->type == JSON_STRING ? kind->text : "no name",
                         names[0], names[1] ? " or " : "", names[1] ? names[1] : "");
     }
     return true;
 }
 
-/* ---- binding ------------------------------------------------------------------------------------------------ */
+/* ---- binding --------------------------------------------------------------------------------- */
 
-#define NORM(type, field, name, c) { F(type, field.w), name ".weight", c, 0 }, { F(type, field.b), name ".bias", c, 0 }
+#define NORM(type, field, name, c)                                                          \
+    { F(type, field.w), name ".weight", c, 0 }, { F(type, field.b), name ".bias", c, 0 }
 #define WEIGHT(type, field, name, shape, o, flags)                                          \
     { F(type, field.w), name ".weight", shape, flags }, { F(type, field.b), name ".bias", o, flags }
 
-static const Bind resnet_table[] = {                                      /* i in, o out, t time */
+static const Bind resnet_table[] = {                        /* i in, o out, t time */
     NORM(Resnet, norm1, "norm1", "i"),
     WEIGHT(Resnet, conv1, "conv1", "oi33", "o", 0),
     WEIGHT(Resnet, time, "time_emb_proj", "ot", "o", OPTIONAL),
@@ -354,8 +377,10 @@ static const Bind resnet_table[] = {                                      /* i i
     WEIGHT(Resnet, shortcut, "conv_shortcut", "oi11", "o", OPTIONAL),
     { 0 } };
 
-static const Bind block_table[] = {                                       /* c width, x context, g 4 c, h 8 c */
-    NORM(LdmBlock, norm1, "norm1", "c"), NORM(LdmBlock, norm2, "norm2", "c"), NORM(LdmBlock, norm3, "norm3", "c"),
+static const Bind block_table[] = {                         /* c width, x context, g 4 c, h 8 c */
+    NORM(LdmBlock, norm1, "norm1", "c"),
+    NORM(LdmBlock, norm2, "norm2", "c"),
+    NORM(LdmBlock, norm3, "norm3", "c"),
     { F(LdmBlock, self.q.w), "attn1.to_q.weight", "cc", 0 },
     { F(LdmBlock, self.k.w), "attn1.to_k.weight", "cc", 0 },
     { F(LdmBlock, self.v.w), "attn1.to_v.weight", "cc", 0 },
@@ -368,18 +393,22 @@ static const Bind block_table[] = {                                       /* c w
     WEIGHT(LdmBlock, ff, "ff.net.2", "cg", "c", 0),
     { 0 } };
 
-static bool resnet_bind(Resnet *r, Weights *w, int in, int out, int time, const char *prefix, Error *e)
+static bool resnet_bind(Resnet *r, Weights *w, int in, int out, int time, const char *prefix,
+                        Error *e)
 {
-    if (!bind(w, r, resnet_table, DIMS(['i'] = in, ['o'] = out, ['t'] = time), e, "%s", prefix)) return false;
+    if (!bind(w, r, resnet_table, DIMS(['i'] = in, ['o'] = out, ['t'] = time), e, "%s", prefix))
+        return false;
     if ((in != out) != (r->shortcut.w.at != NULL))
-        return fail(e, "%s: %sconv_shortcut.weight: %s, with %d channels in and %d out", w->path, prefix,
-                    in != out ? "missing" : "not expected", in, out);
+        return fail(e, "%s: %sconv_shortcut.weight: %s, with %d channels in and %d out",
+                    w->path, prefix, in != out ? "missing" : "not expected", in, out);
     if ((time != 0) != (r->time.w.at != NULL))
-        return fail(e, "%s: %stime_emb_proj.weight: %s", w->path, prefix, time ? "missing" : "not expected in a VAE");
+        return fail(e, "%s: %stime_emb_proj.weight: %s", w->path, prefix,
+                    time ? "missing" : "not expected in a VAE");
     return true;
 }
 
-static bool transformer_bind(LdmTransformer *t, Weights *w, int width, int context, const char *prefix, Error *e)
+static bool transformer_bind(LdmTransformer *t, Weights *w, int width, int context,
+                             const char *prefix, Error *e)
 {
     static const Bind table[] = {
         NORM(LdmTransformer, norm, "norm", "c"),
@@ -387,13 +416,15 @@ static bool transformer_bind(LdmTransformer *t, Weights *w, int width, int conte
         WEIGHT(LdmTransformer, proj_out, "proj_out", "cc|cc11", "c", 0),
         { 0 } };
     if (width % t->heads)
-        return fail(e, "%s: %sheads: found %d, want a divisor of the width %d", w->path, prefix, t->heads, width);
+        return fail(e, "%s: %sheads: found %d, want a divisor of the width %d", w->path, prefix,
+                    t->heads, width);
     t->block = calloc((size_t)t->depth, sizeof *t->block);
     if (!t->block) return fail(e, "out of memory: needed room for %d transformer blocks", t->depth);
     Dims dims = DIMS(['c'] = width, ['x'] = context, ['g'] = 4 * width, ['h'] = 8 * width);
     if (!bind(w, t, table, dims, e, "%s", prefix)) return false;
     for (int i = 0; i < t->depth; i++)
-        if (!bind(w, &t->block[i], block_table, dims, e, "%stransformer_blocks.%d.", prefix, i)) return false;
+        if (!bind(w, &t->block[i], block_table, dims, e, "%stransformer_blocks.%d.", prefix, i))
+            return false;
     return true;
 }
 
@@ -402,7 +433,8 @@ static bool level_room(LdmLevel *l, bool attends, Error *e)
 {
     l->resnet = calloc((size_t)l->layers, sizeof *l->resnet);
     if (attends) l->transformer = calloc((size_t)l->layers, sizeof *l->transformer);
-    return (l->resnet && (l->transformer || !attends)) || fail(e, "out of memory: needed room for %d layers", l->layers);
+    return (l->resnet && (l->transformer || !attends))
+        || fail(e, "out of memory: needed room for %d layers", l->layers);
 }
 
 static bool resize_bind(LdmLevel *l, Weights *w, const char *prefix, Error *e)
@@ -418,10 +450,13 @@ static void level_close(LdmLevel *l)
     free(l->transformer);
 }
 
-/* ---- opening the UNet ---------------------------------------------------------------------------------------- */
+/* ---- opening the UNet ------------------------------------------------------------------------ */
 
 /* What of config.json is only needed to bind. */
-typedef struct { int width[LEVELS], heads[LEVELS], depth[LEVELS], layers[LEVELS]; bool down[LEVELS], up[LEVELS]; } UnetPlan;
+typedef struct {
+    int width[LEVELS], heads[LEVELS], depth[LEVELS], layers[LEVELS];
+    bool down[LEVELS], up[LEVELS];
+} UnetPlan;
 
 static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *where, Error *e)
 {
@@ -437,7 +472,8 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
     u->context = 1280;
     u->flip_sin_to_cos = true;
     if (!json_is(json_get(config, "_class_name"), "UNet2DConditionModel"))
-        return fail(e, "%s: _class_name: want UNet2DConditionModel; this folder holds another model", where);
+        return fail(e, "%s: _class_name: want UNet2DConditionModel; this folder holds another "
+                    "model", where);
     if (!all_fixed(config, unet_fixed, countof(unet_fixed), where, e)
         || !json_int(config, "norm_num_groups", 1, 1 << 14, &u->groups, where, e)
         || !read_widths(config, u->groups, &u->levels, p->width, where, e)
@@ -457,7 +493,8 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
     u->has_middle = !kind || kind->type != JSON_NULL;
     if (u->has_middle && !json_string(config, "mid_block_type", &middle, where, e)) return false;
     if (strcmp(middle, "UNetMidBlock2DCrossAttn"))
-        return fail(e, "%s: mid_block_type: found %s, want UNetMidBlock2DCrossAttn or null", where, middle);
+        return fail(e, "%s: mid_block_type: found %s, want UNetMidBlock2DCrossAttn or null", where,
+                    middle);
     u->eps = (float)eps;
     u->time_width = 4 * p->width[0];
     return json_int(config, "time_embedding_dim", 1, 1 << 16, &u->time_width, where, e);
@@ -466,7 +503,8 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
 /* One level of the way down, or of the way up (its i then counts from the smallest pictures). */
 static bool unet_level(Unet *u, const UnetPlan *p, int i, bool up, Error *e)
 {
-    const int last = u->levels - 1, at = up ? last - i : i;        /* the level's place in the config's lists */
+    const int last = u->levels - 1,
+              at = up ? last - i : i;                 /* the level's place in the config's lists */
     LdmLevel *l = up ? &u->up[i] : &u->down[i];
     const bool attends = up ? p->up[i] : p->down[i];
     int in = up ? p->width[at == last ? last : at + 1] : p->width[at ? at - 1 : 0];
@@ -477,20 +515,23 @@ static bool unet_level(Unet *u, const UnetPlan *p, int i, bool up, Error *e)
     for (int j = 0; j < l->layers; j++, in = l->width) {
         const int skip = !up ? 0 : j + 1 < l->layers ? l->width : p->width[at ? at - 1 : 0];
         snprintf(prefix, sizeof prefix, "%s_blocks.%d.resnets.%d.", up ? "up" : "down", i, j);
-        if (!resnet_bind(&l->resnet[j], &u->weights, in + skip, l->width, u->time_width, prefix, e)) return false;
+        if (!resnet_bind(&l->resnet[j], &u->weights, in + skip, l->width, u->time_width, prefix, e))
+            return false;
         if (!attends) continue;
         l->transformer[j] = (LdmTransformer){ .heads = p->heads[at], .depth = p->depth[at] };
         snprintf(prefix, sizeof prefix, "%s_blocks.%d.attentions.%d.", up ? "up" : "down", i, j);
-        if (!transformer_bind(&l->transformer[j], &u->weights, l->width, u->context, prefix, e)) return false;
+        if (!transformer_bind(&l->transformer[j], &u->weights, l->width, u->context, prefix, e))
+            return false;
     }
     if (i == last) return true;
-    snprintf(prefix, sizeof prefix, up ? "up_blocks.%d.upsamplers.0." : "down_blocks.%d.downsamplers.0.", i);
+    snprintf(prefix, sizeof prefix,
+             up ? "up_blocks.%d.upsamplers.0." : "down_blocks.%d.downsamplers.0.", i);
     return resize_bind(l, &u->weights, prefix, e);
 }
 
 static bool unet_bind(Unet *u, const UnetPlan *p, Error *e)
 {
-    static const Bind table[] = {                                  /* c first width, t time, i in, o out */
+    static const Bind table[] = {                     /* c first width, t time, i in, o out */
         WEIGHT(Unet, time1, "time_embedding.linear_1", "tc", "t", 0),
         WEIGHT(Unet, time2, "time_embedding.linear_2", "tt", "t", 0),
         WEIGHT(Unet, conv_in, "conv_in", "ci33", "c", 0),
@@ -504,9 +545,12 @@ static bool unet_bind(Unet *u, const UnetPlan *p, Error *e)
         if (!unet_level(u, p, i, false, e) || !unet_level(u, p, i, true, e)) return false;
     if (!u->has_middle) return true;
     u->middle_transformer = (LdmTransformer){ .heads = p->heads[last], .depth = p->depth[last] };
-    return resnet_bind(&u->middle[0], &u->weights, wide, wide, u->time_width, "mid_block.resnets.0.", e)
-        && resnet_bind(&u->middle[1], &u->weights, wide, wide, u->time_width, "mid_block.resnets.1.", e)
-        && transformer_bind(&u->middle_transformer, &u->weights, wide, u->context, "mid_block.attentions.0.", e);
+    return resnet_bind(&u->middle[0], &u->weights, wide, wide, u->time_width,
+                       "mid_block.resnets.0.", e)
+        && resnet_bind(&u->middle[1], &u->weights, wide, wide, u->time_width,
+                       "mid_block.resnets.1.", e)
+        && transformer_bind(&u->middle_transformer, &u->weights, wide, u->context,
+                            "mid_block.attentions.0.", e);
 }
 
 bool unet_open(Unet *u, const char *folder, Error *e)
@@ -516,7 +560,8 @@ bool unet_open(Unet *u, const char *folder, Error *e)
     char *path = path_join(folder, "config.json");
     Json *config = json_read(path, 1 << 20, e);
     bool ok = config && unet_read(u, &plan, config, path, e)
-        && weights_open(&u->weights, folder, "diffusion_pytorch_model|model", e) && unet_bind(u, &plan, e);
+        && weights_open(&u->weights, folder, "diffusion_pytorch_model|model", e)
+        && unet_bind(u, &plan, e);
     json_free(config);
     free(path);
     if (!ok) unet_close(u);
@@ -531,20 +576,25 @@ void unet_close(Unet *u)
     *u = (Unet){ 0 };
 }
 
-/* ---- opening the VAE ------------------------------------------------------------------------------------------- */
+/* ---- opening the VAE ------------------------------------------------------------------------- */
 
-static const Bind vae_attention_table[] = {                               /* names of old files behind the bars */
+static const Bind vae_attention_table[] = {                 /* names of old files behind the bars */
     NORM(VaeAttention, norm, "group_norm", "c"),
-    { F(VaeAttention, q.w), "to_q.weight|query.weight", "cc|cc11", 0 }, { F(VaeAttention, q.b), "to_q.bias|query.bias", "c", 0 },
-    { F(VaeAttention, k.w), "to_k.weight|key.weight", "cc|cc11", 0 },   { F(VaeAttention, k.b), "to_k.bias|key.bias", "c", 0 },
-    { F(VaeAttention, v.w), "to_v.weight|value.weight", "cc|cc11", 0 }, { F(VaeAttention, v.b), "to_v.bias|value.bias", "c", 0 },
+    { F(VaeAttention, q.w),   "to_q.weight|query.weight",         "cc|cc11", 0 },
+    { F(VaeAttention, q.b),   "to_q.bias|query.bias",             "c",       0 },
+    { F(VaeAttention, k.w),   "to_k.weight|key.weight",           "cc|cc11", 0 },
+    { F(VaeAttention, k.b),   "to_k.bias|key.bias",               "c",       0 },
+    { F(VaeAttention, v.w),   "to_v.weight|value.weight",         "cc|cc11", 0 },
+    { F(VaeAttention, v.b),   "to_v.bias|value.bias",             "c",       0 },
     { F(VaeAttention, out.w), "to_out.0.weight|proj_attn.weight", "cc|cc11", 0 },
-    { F(VaeAttention, out.b), "to_out.0.bias|proj_attn.bias", "c", 0 },
+    { F(VaeAttention, out.b), "to_out.0.bias|proj_attn.bias",     "c",       0 },
     { 0 } };
 
-static bool vae_read(Vae *v, int width[LEVELS], int *layers, const Json *config, const char *where, Error *e)
+static bool vae_read(Vae *v, int width[LEVELS], int *layers, const Json *config, const char *where,
+                     Error *e)
 {
-    static const char *const down[] = { "DownEncoderBlock2D", NULL }, *const up[] = { "UpDecoderBlock2D", NULL };
+    static const char *const down[] = { "DownEncoderBlock2D", NULL },
+                      *const up[] = { "UpDecoderBlock2D", NULL };
     bool attends[LEVELS];
     v->pixels = 3;
     v->latents = 4;
@@ -553,7 +603,8 @@ static bool vae_read(Vae *v, int width[LEVELS], int *layers, const Json *config,
     v->has_attention = true;
     *layers = 1;
     if (!json_is(json_get(config, "_class_name"), "AutoencoderKL"))
-        return fail(e, "%s: _class_name: want AutoencoderKL; this folder holds another model", where);
+        return fail(e, "%s: _class_name: want AutoencoderKL; this folder holds another model",
+                    where);
     if (!all_fixed(config, vae_fixed, countof(vae_fixed), where, e)
         || !json_int(config, "norm_num_groups", 1, 1 << 14, &v->groups, where, e)
         || !read_widths(config, v->groups, &v->levels, width, where, e)
@@ -571,7 +622,7 @@ static bool vae_read(Vae *v, int width[LEVELS], int *layers, const Json *config,
 /* The encoder, or the decoder with its levels from the smallest up and one resnet more a level. */
 static bool vae_half(Vae *v, bool decoder, const int width[LEVELS], int layers, Error *e)
 {
-    static const Bind table[] = {                                  /* i in, f first width, l last width, o out */
+    static const Bind table[] = {                     /* i in, f first width, l last width, o out */
         WEIGHT(VaeHalf, conv_in, "conv_in", "fi33", "f", 0),
         NORM(VaeHalf, norm_out, "conv_norm_out", "l"),
         WEIGHT(VaeHalf, conv_out, "conv_out", "ol33", "o", 0),
@@ -581,7 +632,8 @@ static bool vae_half(Vae *v, bool decoder, const int width[LEVELS], int layers, 
     const int n = v->levels, wide = width[n - 1];
     char prefix[96];
     int in = width[decoder ? n - 1 : 0];
-    Dims dims = DIMS(['i'] = decoder ? v->latents : v->pixels, ['f'] = in, ['l'] = width[decoder ? 0 : n - 1],
+    Dims dims = DIMS(['i'] = decoder ? v->latents : v->pixels, ['f'] = in,
+                     ['l'] = width[decoder ? 0 : n - 1],
                      ['o'] = decoder ? v->pixels : 2 * v->latents);
     if (!bind(&v->weights, half, table, dims, e, "%s.", name)) return false;
     for (int i = 0; i < n; i++) {
@@ -600,13 +652,14 @@ static bool vae_half(Vae *v, bool decoder, const int width[LEVELS], int layers, 
         snprintf(prefix, sizeof prefix, "%s.mid_block.resnets.%d.", name, i);
         if (!resnet_bind(&half->middle[i], &v->weights, wide, wide, 0, prefix, e)) return false;
     }
-    return !v->has_attention || bind(&v->weights, &half->attention, vae_attention_table, DIMS(['c'] = wide), e,
-                                     "%s.mid_block.attentions.0.", name);
+    return !v->has_attention
+        || bind(&v->weights, &half->attention, vae_attention_table, DIMS(['c'] = wide), e,
+                "%s.mid_block.attentions.0.", name);
 }
 
 bool vae_open(Vae *v, const char *folder, Error *e)
 {
-    static const Bind table[] = {                                  /* z latents, m moments */
+    static const Bind table[] = {                     /* z latents, m moments */
         WEIGHT(Vae, quant, "quant_conv", "mm11", "m", OPTIONAL),
         WEIGHT(Vae, post_quant, "post_quant_conv", "zz11", "z", OPTIONAL),
         { 0 } };
@@ -616,7 +669,8 @@ bool vae_open(Vae *v, const char *folder, Error *e)
     Json *config = json_read(path, 1 << 20, e);
     bool ok = config && vae_read(v, width, &layers, config, path, e)
         && weights_open(&v->weights, folder, "diffusion_pytorch_model|model", e)
-        && bind(&v->weights, v, table, DIMS(['z'] = v->latents, ['m'] = 2 * v->latents), e, "%s", "")
+        && bind(&v->weights, v, table, DIMS(['z'] = v->latents, ['m'] = 2 * v->latents), e,
+                "%s", "")
         && vae_half(v, false, width, layers, e) && vae_half(v, true, width, layers, e);
     json_free(config);
     free(path);
@@ -626,7 +680,10 @@ bool vae_open(Vae *v, const char *folder, Error *e)
 
 void vae_close(Vae *v)
 {
-    for (int i = 0; i < v->levels; i++) { level_close(&v->encoder.level[i]); level_close(&v->decoder.level[i]); }
+    for (int i = 0; i < v->levels; i++) {
+        level_close(&v->encoder.level[i]);
+        level_close(&v->decoder.level[i]);
+    }
     weights_close(&v->weights);
     *v = (Vae){ 0 };
 }

@@ -1,13 +1,14 @@
-/* ldm.h - latent diffusion: the UNet that predicts noise, the autoencoder between pixels and latents.
- *                                       (diffusers UNet2DConditionModel, AutoencoderKL; Rombach et al. 2022)
+/* ldm.h - latent diffusion: the UNet that predicts noise, the autoencoder between pixels and
+ * latents.                     (diffusers UNet2DConditionModel, AutoencoderKL; Rombach et al. 2022)
  *
  *     Unet u;
  *     if (!unet_open(&u, "stable-diffusion-v1-5/unet", &e)) ...
- *     Tensor eps = unet(&m, &u, x, 981, context);          x [B,H,W,in], context [B,T,C] -> [B,H,W,out]
+ *     Tensor eps = unet(&m, &u, x, 981, context);    x [B,H,W,in], context [B,T,C] -> [B,H,W,out]
  *
  *     Vae v;
  *     vae_open(&v, "stable-diffusion-v1-5/vae", &e);
- *     Tensor rgb = vae_decode(&m, &v, z);                  z [B,h,w,4], already divided by v.scaling -> [B,f*h,f*w,3]
+ *     Tensor rgb = vae_decode(&m, &v, z);            z [B,h,w,4], already divided by v.scaling
+ *                                                    -> [B,f*h,f*w,3]
  *
  * Both are built from config.json: widths, blocks, heads, projections are read, never guessed. */
 #ifndef LDM_H
@@ -22,17 +23,28 @@ enum { LEVELS = 8 };                       /* most resolutions a model may have 
 typedef struct { Norm norm1, norm2; Linear conv1, conv2, time, shortcut; } Resnet;
 
 /* BasicTransformerBlock: self attention, cross attention, GEGLU feed-forward. */
-typedef struct { Norm norm1, norm2, norm3; struct { Linear q, k, v, out; } self, cross; Linear geglu, ff; } LdmBlock;
+typedef struct {
+    Norm norm1, norm2, norm3;
+    struct { Linear q, k, v, out; } self, cross;
+    Linear geglu, ff;
+} LdmBlock;
 
 /* Transformer2DModel. */
-typedef struct { int heads, depth; Norm norm; Linear proj_in, proj_out; LdmBlock *block; } LdmTransformer;
+typedef struct {
+    int heads, depth;
+    Norm norm;
+    Linear proj_in, proj_out;
+    LdmBlock *block;
+} LdmTransformer;
 
-/* One level on the way down or up: resnets, after each a transformer (or none), then a change of size. */
+/* One level on the way down or up: resnets, after each a transformer (or none), then a change of
+ * size. */
 typedef struct {
     int layers, width;
     Resnet *resnet;
     LdmTransformer *transformer;           /* NULL: no attention here */
-    Linear resize;                         /* down: stride 2; up: after nearest neighbour; at NULL: last level */
+    /* down: stride 2; up: after nearest neighbour; at NULL: last level */
+    Linear resize;
 } LdmLevel;
 
 typedef struct {
@@ -58,11 +70,18 @@ Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context);
 /* Attention of the VAE's middle: one head over all positions. */
 typedef struct { Norm norm; Linear q, k, v, out; } VaeAttention;
 
-typedef struct { LdmLevel level[LEVELS]; Resnet middle[2]; VaeAttention attention; Linear conv_in, conv_out; Norm norm_out; } VaeHalf;
+typedef struct {
+    LdmLevel level[LEVELS];
+    Resnet middle[2];
+    VaeAttention attention;
+    Linear conv_in, conv_out;
+    Norm norm_out;
+} VaeHalf;
 
 typedef struct {
     Weights weights;                       /* weights.path names it */
-    int pixels, latents, levels, groups, factor;        /* channels of either side; factor = 2^(levels - 1) */
+    /* channels of either side; factor = 2^(levels - 1) */
+    int pixels, latents, levels, groups, factor;
     double scaling;                        /* latents of the UNet = posterior * scaling */
     bool has_attention;
     VaeHalf encoder, decoder;
@@ -71,7 +90,8 @@ typedef struct {
 
 bool vae_open(Vae *v, const char *folder, Error *e);
 void vae_close(Vae *v);
-/* AutoencoderKL.encode: x [B,H,W,3] in -1..1 -> moments [B,H/f,W/f,2*latents]: mean, log variance. */
+/* AutoencoderKL.encode: x [B,H,W,3] in -1..1 -> moments [B,H/f,W/f,2*latents]: mean, log
+ * variance. */
 Tensor vae_encode(Arena *m, const Vae *v, Tensor x);
 /* AutoencoderKL.decode. */
 Tensor vae_decode(Arena *m, const Vae *v, Tensor z);

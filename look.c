@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- tokenize ------------------------------------------------------------------------------------------- */
+/* ---- tokenize -------------------------------------------------------------------------------- */
 
 static bool tokenizer_in(const char *folder)
 {
@@ -35,20 +35,26 @@ static char *tokenizer_folder(const Args *a, Error *e)
         }
         free(inside);
     }
-    if (folder_exists(path)) fail(e, "%s: no tokenizer here, want vocab.json + merges.txt, or tokenizer.json", path);
-    else fail(e, "%s: found %s, want a folder with a tokenizer", path, file_exists(path) ? "a file" : "nothing");
+    if (folder_exists(path))
+        fail(e, "%s: no tokenizer here, want vocab.json + merges.txt, or tokenizer.json", path);
+    else
+        fail(e, "%s: found %s, want a folder with a tokenizer", path,
+             file_exists(path) ? "a file" : "nothing");
     free(path);
     return NULL;
 }
 
-/* How many tokens the model sees: the tokenizer says, or else the text tower beside it; 0: nobody. */
+/* How many tokens the model sees: as the tokenizer says, or the text tower beside it; 0: unknown. */
 static int token_limit(const Tok *t, const char *folder)
 {
     int limit = tok_max_length(t);
     char *path = path_join(folder, "config.json");
-    Json *config = !limit && path && file_exists(path) ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
+    Json *config =
+        !limit && path && file_exists(path) ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
     const Json *text = config ? json_get(config, "text_config") : NULL;
-    if (config) json_int(text ? text : config, "max_position_embeddings", 2, 1 << 20, &limit, path, &(Error){ 0 });
+    if (config)
+        json_int(text ? text : config, "max_position_embeddings", 2, 1 << 20, &limit, path,
+                 &(Error){ 0 });
     json_free(config);
     free(path);
     return limit;
@@ -86,7 +92,8 @@ int verb_tokenize(Args *a, Error *e)
     Tok *t = folder ? tok_open(folder, e) : NULL;
     bool ok = t && tok_encode(t, a->prompt, strlen(a->prompt), &ids, e);
     if (ok) {
-        const int limit = token_limit(t, folder), kept = limit && ids.count > limit ? limit - 1 : ids.count;
+        const int limit = token_limit(t, folder),
+                  kept = limit && ids.count > limit ? limit - 1 : ids.count;
         const int cut = kept < ids.count ? ids.count - 1 - kept : 0;
         if (cut) lost = tok_decode(t, ids.at + kept, cut, e);
         ok = !cut || lost;
@@ -100,15 +107,18 @@ int verb_tokenize(Args *a, Error *e)
     return ok ? 0 : 1;
 }
 
-/* ---- inspect: a safetensors file --------------------------------------------------------------------------- */
+/* ---- inspect: a safetensors file ------------------------------------------------------------- */
 
 static void print_entry(const Args *a, const Entry *t)
 {
     if (a->json) fputs("{\"name\": ", stdout);
     (a->json ? print_json_bytes : print_bytes)(t->name, t->name_length);
     printf(a->json ? ", \"dtype\": \"%s\", \"shape\": [" : "\t%s\t[", t->dtype);
-    for (int i = 0; i < t->rank; i++) printf("%s%" PRIu64, !i ? "" : a->json ? ", " : ",", t->shape[i]);
-    printf(a->json ? "], \"offsets\": [%" PRIu64 ", %" PRIu64 "]}\n" : "]\t%" PRIu64 "\t%" PRIu64 "\n", t->begin, t->end);
+    for (int i = 0; i < t->rank; i++)
+        printf("%s%" PRIu64, !i ? "" : a->json ? ", " : ",", t->shape[i]);
+    printf(a->json ? "], \"offsets\": [%" PRIu64 ", %" PRIu64 "]}\n"
+                   : "]\t%" PRIu64 "\t%" PRIu64 "\n",
+           t->begin, t->end);
 }
 
 static void print_metadata(const Args *a, const Json *metadata)
@@ -151,12 +161,13 @@ static bool inspect_tensors(const Args *a, const char *path, Error *e)
         printf(a->json ? "{\"sha256\": \"%s\"}\n" : "sha256\t%s\n", hex);
     }
     printf(a->json ? "{\"tensors\": %d, \"values\": %" PRIu64 ", \"bytes\": %" PRIu64 "}\n"
-                   : "total\t%d tensors\t%" PRIu64 " values\t%" PRIu64 " bytes\n", w.count, values, bytes);
+                   : "total\t%d tensors\t%" PRIu64 " values\t%" PRIu64 " bytes\n",
+           w.count, values, bytes);
     weights_close(&w);
     return true;
 }
 
-/* ---- inspect: a model folder --------------------------------------------------------------------------------- */
+/* ---- inspect: a model folder ----------------------------------------------------------------- */
 
 static void print_stranger(void *self, const Entry *t)
 {
@@ -170,9 +181,10 @@ static void print_stranger(void *self, const Entry *t)
 static void print_part(Args *a, const char *name, const Weights *w)
 {
     char hex[65];
-    int bound = 0, unknown = weights_unbound(w, "position_ids|num_batches_tracked", print_stranger, a);
+    int bound = 0, unknown = weights_unbound(w, IGNORED_TENSORS, print_stranger, a);
     for (int i = 0; i < w->count; i++) bound += w->entries[i].bound;
-    printf(a->json ? "{\"part\": \"%s\", \"tensors\": %d, \"bound\": %d, \"ignored\": %d, \"unknown\": %d, \"missing\": 0}\n"
+    printf(a->json ? "{\"part\": \"%s\", \"tensors\": %d, \"bound\": %d, \"ignored\": %d, "
+                     "\"unknown\": %d, \"missing\": 0}\n"
                    : "%s\t%d tensors\t%d bound\t%d ignored\t%d unknown\t0 missing\n",
            name, w->count, bound, w->count - bound - unknown, unknown);
     for (int i = 0; a->sha256 && i < w->file_count; i++) {
@@ -237,7 +249,8 @@ static void folder_class(const char *folder, char *out, size_t room)
 {
     char *path = path_join(folder, "config.json");
     Json *config = path ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
-    const Json *name = config ? json_get(config, "_class_name") : NULL, *list = config ? json_get(config, "architectures") : NULL;
+    const Json *name = config ? json_get(config, "_class_name") : NULL,
+               *list = config ? json_get(config, "architectures") : NULL;
     if (!name && list && list->type == JSON_ARRAY) name = list->first;
     snprintf(out, room, "%s", name && name->type == JSON_STRING ? name->text : "");
     json_free(config);
@@ -246,8 +259,12 @@ static void folder_class(const char *folder, char *out, size_t room)
 
 static bool inspect_folder(Args *a, const char *folder, Error *e)
 {
-    static const struct { const char *class; bool (*inspect)(Args *, const char *, Error *); } parts[] = {
-        { "UNet2DConditionModel", inspect_unet }, { "AutoencoderKL", inspect_vae }, { "CLIPTextModel", inspect_text } };
+    static const struct {
+        const char *class;
+        bool (*inspect)(Args *, const char *, Error *);
+    } parts[] = { { "UNet2DConditionModel", inspect_unet },
+                  { "AutoencoderKL", inspect_vae },
+                  { "CLIPTextModel", inspect_text } };
     const char *kind = model_kind(folder);
     char class[64];
     if (kind) return (*kind == 's' ? inspect_sd : inspect_clip)(a, folder, e);
@@ -255,9 +272,14 @@ static bool inspect_folder(Args *a, const char *folder, Error *e)
     for (size_t i = 0; i < countof(parts); i++)
         if (!strcmp(class, parts[i].class)) return parts[i].inspect(a, folder, e);
     char *clip = path_join(folder, "clip"), *sd = path_join(folder, "sd");
-    bool has_clip = clip && folder_exists(clip), has_sd = sd && folder_exists(sd), ok = has_clip || has_sd;
-    if (!ok && *class) fail(e, "%s/config.json: class: found %s, want CLIPModel or a part of Stable Diffusion", folder, class);
-    else if (!ok) fail(e, "%s: no model here, want config.json, model_index.json, or folders clip, sd", folder);
+    bool has_clip = clip && folder_exists(clip), has_sd = sd && folder_exists(sd),
+         ok = has_clip || has_sd;
+    if (!ok && *class)
+        fail(e, "%s/config.json: class: found %s, want CLIPModel or a part of Stable Diffusion",
+             folder, class);
+    else if (!ok)
+        fail(e, "%s: no model here, want config.json, model_index.json, or folders clip, sd",
+             folder);
     if (ok && has_clip) ok = inspect_clip(a, clip, e);
     if (ok && has_sd) ok = inspect_sd(a, sd, e);
     free(clip);
@@ -265,14 +287,15 @@ static bool inspect_folder(Args *a, const char *folder, Error *e)
     return ok;
 }
 
-/* ---- inspect: a picture ---------------------------------------------------------------------------------------- */
+/* ---- inspect: a picture ---------------------------------------------------------------------- */
 
 static bool inspect_picture(const Args *a, const File *f, const char *path, Error *e)
 {
     Picture p;
     char hex[65];
     if (!picture_parse(&p, f->at, f->size, path, e)) return false;
-    printf(a->json ? "{\"format\": \"%s\", \"width\": %d, \"height\": %d" : "%s\t%dx%d\n", p.format, p.w, p.h);
+    printf(a->json ? "{\"format\": \"%s\", \"width\": %d, \"height\": %d" : "%s\t%dx%d\n", p.format,
+           p.w, p.h);
     if (a->json) fputs(", \"texts\": {", stdout);
     for (int i = 0; i < p.text_count; i++) {
         if (a->json && i) fputs(", ", stdout);
@@ -295,7 +318,9 @@ static bool inspect_picture(const Args *a, const File *f, const char *path, Erro
 static bool is_picture(const File *f)
 {
     const char *format = foreign_format(f->at, f->size);
-    if (f->size > 2 && f->at[0] == 'P' && f->at[1] >= '1' && f->at[1] <= '6' && strchr(" \t\r\n#", f->at[2])) return true;
+    if (f->size > 2 && f->at[0] == 'P' && f->at[1] >= '1' && f->at[1] <= '6'
+        && strchr(" \t\r\n#", f->at[2]))
+        return true;
     return format && (!strcmp(format, "a PNG picture") || !strcmp(format, "a JPEG picture"));
 }
 
@@ -312,13 +337,14 @@ int verb_inspect(Args *a, Error *e)
             puts(a->json ? "}" : "");
         }
         if (folder_exists(path)) ok = inspect_folder(a, path, e);
-        else if ((ok = file_map(&f, path, 0, e))) ok = is_picture(&f) ? inspect_picture(a, &f, path, e) : inspect_tensors(a, path, e);
+        else if ((ok = file_map(&f, path, 0, e)))
+            ok = is_picture(&f) ? inspect_picture(a, &f, path, e) : inspect_tensors(a, path, e);
         file_unmap(&f);
     }
     return ok ? 0 : 1;
 }
 
-/* ---- compare ------------------------------------------------------------------------------------------------------ */
+/* ---- compare --------------------------------------------------------------------------------- */
 
 /* The same dimensions, not counting those of 1. */
 static bool same_shape(const Entry *a, const Entry *b)
@@ -341,7 +367,9 @@ static double relative_error(const Entry *a, const Entry *b)
     uint64_t n = 1;
     for (int i = 0; i < a->rank; i++) n *= a->shape[i];
     if (a->type == NOT_COMPUTED || b->type == NOT_COMPUTED)
-        return !strcmp(a->dtype, b->dtype) && !memcmp(a->at, b->at, (size_t)(a->end - a->begin)) ? 0 : INFINITY;
+        return !strcmp(a->dtype, b->dtype) && !memcmp(a->at, b->at, (size_t)(a->end - a->begin))
+                   ? 0
+                   : INFINITY;
     for (uint64_t from = 0; from < n; from += STRIP) {
         const size_t count = zmin(STRIP, (size_t)(n - from));
         weight_read((Weight){ .at = a->at, .type = a->type }, (size_t)from, count, x);
@@ -366,12 +394,15 @@ static void print_error(const Args *a, const Entry *t, double error, const char 
 }
 
 /* All names of both files; returns the first that is beyond the tolerance or in one file alone. */
-static const Entry *compare_all(const Args *a, const Weights *wa, const Weights *wb, double *first_error)
+static const Entry *compare_all(const Args *a, const Weights *wa, const Weights *wb,
+                                double *first_error)
 {
     const Entry *first = NULL;
     for (int i = 0; i < wa->count; i++) {
         const Entry *t = &wa->entries[i], *other = weights_find(wb, t->name);
-        const char *note = !other ? "only in the first" : !same_shape(t, other) ? "shapes differ" : NULL;
+        const char *note = !other                  ? "only in the first"
+                           : !same_shape(t, other) ? "shapes differ"
+                                                   : NULL;
         const double error = note ? INFINITY : relative_error(t, other);
         print_error(a, t, error, note);
         if (first || error <= a->tolerance) continue;

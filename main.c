@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* ---- the verbs --------------------------------------------------------------------------------------- */
+/* ---- the verbs ------------------------------------------------------------------------------- */
 
 enum {
-    IMAGE = 1, EMBED = 2, SCORE = 4, CLASSIFY = 8, TOKENIZE = 16, INSPECT = 32, COMPARE = 64, VERIFY = 128,
-    BENCH = 256, SELFTEST = 512, VERSION_ = 1024, HELP = 2048,
+    IMAGE = 1, EMBED = 2, SCORE = 4, CLASSIFY = 8, TOKENIZE = 16, INSPECT = 32, COMPARE = 64,
+    VERIFY = 128, BENCH = 256, SELFTEST = 512, VERSION_ = 1024, HELP = 2048,
     READS = EMBED | SCORE | CLASSIFY,
     COMPUTES = IMAGE | READS | VERIFY | BENCH | SELFTEST,
     ALL = COMPUTES | TOKENIZE | INSPECT | COMPARE | VERSION_
@@ -28,35 +28,41 @@ typedef struct {
 static const Command commands[] = {
     { "image", IMAGE, verb_image, 0, 0, "-p TEXT [-o FILE]", "text to picture",
       "  fusion image -m DIR -p \"a serene lake at sunrise\" --seed 7 -o lake.png\n"
-      "  fusion image -m DIR -p \"an oil painting\" -i photo.jpg --strength 0.6 -o painting.png\n" },
-    { "embed", EMBED, verb_embed, 0, 1 << 20, "[-p TEXT]... [FILE]... [-o FILE]", "texts and pictures to vectors",
+      "  fusion image -m DIR -p \"an oil painting\" -i photo.jpg --strength 0.6 -o new.png\n" },
+    { "embed", EMBED, verb_embed, 0, 1 << 20, "[-p TEXT]... [FILE]... [-o FILE]",
+      "texts and pictures to vectors",
       "  fusion embed -m DIR -p \"a cat\" -p \"a dog\" cat.jpg -o vectors.safetensors\n"
-      "  Tensors text_embeds and image_embeds [n,d], float32, as CLIPModel's get_text_features gives them.\n" },
-    { "score", SCORE, verb_score, 1, 1 << 20, "-p TEXT [-p TEXT]... FILE...", "how well texts and pictures agree",
+      "  Tensors text_embeds and image_embeds [n,d], float32, not normalised.\n" },
+    { "score", SCORE, verb_score, 1, 1 << 20, "-p TEXT [-p TEXT]... FILE...",
+      "how well texts and pictures agree",
       "  fusion score -m DIR -p \"a cat\" -p \"a dog\" cat.jpg\n"
       "  Prints text, file, cosine, logit, probability (softmax over the texts of one file).\n" },
-    { "classify", CLASSIFY, verb_classify, 1, 1 << 20, "FILE... --labels A,B,C", "name what a picture shows",
-      "  fusion classify -m DIR cat.jpg --labels cat,dog,bird --template \"a photo of a {}\" --top 1\n"
+    { "classify", CLASSIFY, verb_classify, 1, 1 << 20, "FILE... --labels A,B,C",
+      "name what a picture shows",
+      "  fusion classify -m DIR cat.jpg --labels cat,dog --template \"a photo of a {}\" --top 1\n"
       "  Prints file, label, probability, cosine, best first.\n" },
     { "tokenize", TOKENIZE, verb_tokenize, 0, 0, "-p TEXT", "text to token ids",
       "  fusion tokenize -m DIR -p \"a photo of a cat\" -v\n" },
-    { "inspect", INSPECT, verb_inspect, 1, 1 << 20, "FILE...", "what a model, tensors file or picture holds",
+    { "inspect", INSPECT, verb_inspect, 1, 1 << 20, "FILE...",
+      "what a model, tensors file or picture holds",
       "  fusion inspect model.safetensors       name, dtype, shape, offsets; metadata; totals\n"
-      "  fusion inspect DIR                     bound, ignored and missing tensors of a model folder\n"
+      "  fusion inspect DIR                     bound, ignored and missing tensors of a model\n"
       "  fusion inspect lake.png                how to make it again\n" },
     { "compare", COMPARE, verb_compare, 2, 2, "A B", "two tensors files or traces, name by name",
       "  fusion compare ours.safetensors theirs.safetensors --tolerance 1e-4\n"
-      "  Prints name, error (largest |a - b| over largest |b|); exit 3 if one is beyond the tolerance.\n" },
-    { "verify", VERIFY, verb_verify, 1, 1, "FILE [-m MODEL]", "make a picture again and compare the bytes",
+      "  Prints name, error (largest |a - b| over largest |b|); exit 3 if one is beyond.\n" },
+    { "verify", VERIFY, verb_verify, 1, 1, "FILE [-m MODEL]",
+      "make a picture again and compare the bytes",
       "  fusion verify lake.png -m DIR          exit 0: the same bytes; 3: not\n" },
-    { "bench", BENCH, verb_bench, 0, 0, "[-m MODEL]", "this machine, the kernels, a model, measured",
-      "  fusion bench -m DIR --json\n" },
-    { "selftest", SELFTEST, verb_selftest, 0, 0, "", "do the shipped weights give the recorded hashes here?", "" },
+    { "bench", BENCH, verb_bench, 0, 0, "[-m MODEL]",
+      "this machine, the kernels, a model, measured", "  fusion bench -m DIR --json\n" },
+    { "selftest", SELFTEST, verb_selftest, 0, 0, "",
+      "do the shipped weights give the recorded hashes here?", "" },
     { "version", VERSION_, verb_version, 0, 0, "[--json]", "version and instruction sets", "" },
     { "help", HELP, verb_help, 0, 1, "[VERB]", "this, or the options of a verb", "" },
 };
 
-/* ---- the options ----------------------------------------------------------------------------------------- */
+/* ---- the options ----------------------------------------------------------------------------- */
 
 static const char *devices(void) { return "cpu"; }
 
@@ -65,75 +71,106 @@ static const char *devices(void) { return "cpu"; }
 const Opt option_table[] = {
     { "model", 'm', OPT_TEXT, A(model), .value = "PATH", .verbs = (COMPUTES & ~SELFTEST) | TOKENIZE,
       .help = "bundle or model folder [$FUSION_MODEL, weights/tiny]" },
-    { "clip", 0, OPT_TEXT, A(clip), .value = "PATH", .verbs = READS | TOKENIZE | BENCH, .help = "the CLIP model from elsewhere" },
+    { "clip", 0, OPT_TEXT, A(clip), .value = "PATH", .verbs = READS | TOKENIZE | BENCH,
+      .help = "the CLIP model from elsewhere" },
     { "sd", 0, OPT_TEXT, A(sd), .value = "PATH", .verbs = IMAGE | VERIFY | TOKENIZE | BENCH,
       .help = "the Stable Diffusion model from elsewhere" },
-    { "tokenizer", 0, OPT_TEXT, A(tokenizer), .value = "PATH", .verbs = IMAGE | READS | VERIFY | TOKENIZE,
+    { "tokenizer", 0, OPT_TEXT, A(tokenizer), .value = "PATH",
+      .verbs = IMAGE | READS | VERIFY | TOKENIZE,
       .help = "folder with vocab.json + merges.txt, or tokenizer.json" },
 
-    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = IMAGE | TOKENIZE, .echo = true, .help = "the text" },
-    { "prompt", 'p', OPT_TEXTS, A(prompts), .value = "TEXT", .verbs = EMBED | SCORE, .help = "a text; may be given again" },
-    { "negative", 'n', OPT_TEXT, A(negative), .value = "TEXT", .verbs = IMAGE, .echo = true, .help = "what should not be there" },
+    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = IMAGE | TOKENIZE, .echo = true,
+      .help = "the text" },
+    { "prompt", 'p', OPT_TEXTS, A(prompts), .value = "TEXT", .verbs = EMBED | SCORE,
+      .help = "a text; may be given again" },
+    { "negative-prompt", 'n', OPT_TEXT, A(negative), .value = "TEXT", .verbs = IMAGE, .echo = true,
+      .help = "what should not be there" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = IMAGE,
       .help = ".png or .ppm, %d counts a batch, - is stdout [fusion.png]" },
-    { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = EMBED, .help = ".safetensors, .npy or .json [print]" },
-    { "width", 'W', OPT_WHOLE, A(width), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE, .echo = true,
-      .help = "pixels, a multiple of 8 [the model's]" },
-    { "height", 'H', OPT_WHOLE, A(height), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE, .echo = true,
-      .help = "pixels, a multiple of 8 [the model's]" },
-    { "steps", 0, OPT_WHOLE, A(steps), .low = 1, .high = 1000, .standard = "50", .value = "N", .verbs = IMAGE,
-      .echo = true, .help = "steps of the sampler, 1..1000" },
-    { "cfg-scale", 0, OPT_NUMBER, A(guidance), .low = 0, .high = 1e30, .standard = "7.5", .value = "X", .verbs = IMAGE,
-      .echo = true, .help = "guidance; 1 and below: off" },
-    { "seed", 0, OPT_SEED, A(seed), .value = "N", .verbs = IMAGE, .echo = true, .help = "0..2^64-1 [random, printed]" },
-    { "batch", 'b', OPT_WHOLE, A(batch), .low = 1, .high = 100000, .standard = "1", .value = "N", .verbs = IMAGE,
-      .help = "pictures, with seeds N, N+1, ..." },
-    { "sampling-method", 0, OPT_TEXT, A(method), .names = sampler_methods, .value = "NAME", .verbs = IMAGE, .echo = true,
-      .help = "one of" },
-    { "schedule", 0, OPT_TEXT, A(schedule), .names = sampler_schedules, .value = "NAME", .verbs = IMAGE, .echo = true,
-      .help = "one of" },
-    { "eta", 0, OPT_NUMBER, A(eta), .low = 0, .high = 1, .standard = "0", .value = "X", .verbs = IMAGE, .echo = true,
-      .help = "noise of ddim, 0..1" },
-    { "clip-skip", 0, OPT_WHOLE, A(clip_skip), .low = 0, .high = 100, .standard = "0", .value = "N", .verbs = IMAGE,
-      .echo = true, .help = "last layers of the text encoder to leave out" },
-    { "init", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = IMAGE, .help = "picture to start from" },
-    { "init", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = VERIFY, .help = "the picture it was made from" },
-    { "strength", 0, OPT_NUMBER, A(strength), .low = 0, .high = 1, .standard = "0.75", .value = "X", .needs = "init",
-      .verbs = IMAGE, .echo = true, .help = "how far from that picture, 0..1" },
+    { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = EMBED,
+      .help = ".safetensors, .npy or .json [print]" },
+    { "width", 'W', OPT_WHOLE, A(width), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE,
+      .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
+    { "height", 'H', OPT_WHOLE, A(height), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE,
+      .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
+    { "steps", 0, OPT_WHOLE, A(steps), .low = 1, .high = 1000, .standard = "50", .value = "N",
+      .verbs = IMAGE, .echo = true, .help = "steps of the sampler, 1..1000" },
+    { "cfg-scale", 0, OPT_NUMBER, A(guidance), .low = 0, .high = 1e30, .standard = "7.5",
+      .value = "X", .verbs = IMAGE, .echo = true, .help = "guidance; 1 and below: off" },
+    { "seed", 0, OPT_SEED, A(seed), .value = "N", .verbs = IMAGE, .echo = true,
+      .help = "0..2^64-1 [random, printed]" },
+    { "batch-count", 'b', OPT_WHOLE, A(batch), .low = 1, .high = 100000, .standard = "1",
+      .value = "N", .verbs = IMAGE, .help = "pictures, with seeds N, N+1, ..." },
+    { "sampling-method", 0, OPT_TEXT, A(method), .names = sampler_methods, .value = "NAME",
+      .verbs = IMAGE, .echo = true, .help = "one of" },
+    { "schedule", 0, OPT_TEXT, A(schedule), .names = sampler_schedules, .value = "NAME",
+      .verbs = IMAGE, .echo = true, .help = "one of" },
+    { "eta", 0, OPT_NUMBER, A(eta), .low = 0, .high = 1, .standard = "0", .value = "X",
+      .verbs = IMAGE, .echo = true, .help = "noise of ddim, 0..1" },
+    { "clip-skip", 0, OPT_WHOLE, A(clip_skip), .low = 0, .high = 100, .standard = "0", .value = "N",
+      .verbs = IMAGE, .echo = true, .help = "last layers of the text encoder to leave out" },
+    { "init-img", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = IMAGE,
+      .help = "picture to start from" },
+    { "init-img", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = VERIFY,
+      .help = "the picture it was made from" },
+    { "strength", 0, OPT_NUMBER, A(strength), .low = 0, .high = 1, .standard = "0.75", .value = "X",
+      .needs = "init-img", .verbs = IMAGE, .echo = true,
+      .help = "how far from that picture, 0..1" },
     { "latents", 0, OPT_TEXT, A(latents), .value = "FILE", .verbs = IMAGE | VERIFY,
       .help = "tensor latents [1,C,H/8,W/8] in place of the noise" },
-    { "save-latents", 0, OPT_TEXT, A(save_latents), .value = "FILE", .verbs = IMAGE, .help = "write the final latents" },
+    { "save-latents", 0, OPT_TEXT, A(save_latents), .value = "FILE", .verbs = IMAGE,
+      .help = "write the final latents" },
     { "prompt-embeds", 0, OPT_TEXT, A(prompt_embeds), .value = "FILE", .verbs = IMAGE | VERIFY,
       .help = "tensors prompt_embeds, negative_prompt_embeds" },
 
-    { "normalize", 0, OPT_FLAG, A(normalize), .verbs = EMBED, .help = "divide each vector by its length" },
-    { "labels", 0, OPT_TEXT, A(labels), .value = "A,B,C", .verbs = CLASSIFY, .help = "the names to choose from" },
-    { "labels-file", 0, OPT_TEXT, A(labels_file), .value = "FILE", .verbs = CLASSIFY, .help = "the same, one a line" },
+    { "normalize", 0, OPT_FLAG, A(normalize), .verbs = EMBED,
+      .help = "divide each vector by its length" },
+    { "labels", 0, OPT_TEXT, A(labels), .value = "A,B,C", .verbs = CLASSIFY,
+      .help = "the names to choose from" },
+    { "labels-file", 0, OPT_TEXT, A(labels_file), .value = "FILE", .verbs = CLASSIFY,
+      .help = "the same, one a line" },
     { "template", 0, OPT_TEXTS, A(templates), .value = "TEXT", .verbs = CLASSIFY,
       .help = "around a label; may be given again, averaged [{}]" },
-    { "top", 0, OPT_WHOLE, A(top), .low = 1, .high = 1000000, .value = "N", .verbs = CLASSIFY, .help = "only the best N [all]" },
-    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0", .value = "X", .verbs = CLASSIFY,
-      .help = "answer none where no probability reaches X" },
+    { "top", 0, OPT_WHOLE, A(top), .low = 1, .high = 1000000, .value = "N", .verbs = CLASSIFY,
+      .help = "only the best N [all]" },
+    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0", .value = "X",
+      .verbs = CLASSIFY, .help = "answer none where no probability reaches X" },
     { "sha256", 0, OPT_FLAG, A(sha256), .verbs = INSPECT, .help = "the sum of each file" },
-    { "tolerance", 0, OPT_NUMBER, A(tolerance), .low = 0, .high = 1e30, .standard = "1e-4", .value = "X", .verbs = COMPARE,
-      .help = "largest relative error that is still equal" },
+    { "tolerance", 0, OPT_NUMBER, A(tolerance), .low = 0, .high = 1e30, .standard = "1e-4",
+      .value = "X", .verbs = COMPARE, .help = "largest relative error that is still equal" },
 
-    { "threads", 't', OPT_WHOLE, A(threads), .low = 1, .high = 1024, .value = "N", .verbs = COMPUTES, .help = "1..1024 [all cores]" },
-    { "isa", 0, OPT_TEXT, A(isa), .names = machine_isas, .value = "NAME", .verbs = COMPUTES, .help = "instruction set, the best of" },
-    { "device", 0, OPT_TEXT, A(device), .names = devices, .standard = "cpu", .value = "NAME", .verbs = COMPUTES, .help = "where to compute" },
-    { "plan", 0, OPT_FLAG, A(plan), .verbs = IMAGE | READS, .help = "print memory and arithmetic of each stage, and stop" },
-    { "max-mem", 0, OPT_SIZE, A(max_mem), .value = "SIZE", .verbs = IMAGE | READS, .help = "refuse a larger plan (64M, 2G)" },
-    { "scratch", 0, OPT_TEXT, A(scratch), .value = "FILE", .verbs = IMAGE | READS, .help = "hold activations in a mapped file" },
-    { "trace", 0, OPT_TEXT, A(trace), .value = "FILE", .verbs = IMAGE | READS, .help = "write every activation (.safetensors)" },
-    { "json", 0, OPT_FLAG, A(json), .verbs = ALL & ~SELFTEST, .help = "results as JSON, one object a line" },
+    { "threads", 't', OPT_WHOLE, A(threads), .low = 1, .high = 1024, .value = "N",
+      .verbs = COMPUTES, .help = "1..1024 [all cores]" },
+    { "isa", 0, OPT_TEXT, A(isa), .names = machine_isas, .value = "NAME", .verbs = COMPUTES,
+      .help = "instruction set, the best of" },
+    { "device", 0, OPT_TEXT, A(device), .names = devices, .standard = "cpu", .value = "NAME",
+      .verbs = COMPUTES, .help = "where to compute" },
+    { "plan", 0, OPT_FLAG, A(plan), .verbs = IMAGE | READS,
+      .help = "print memory and arithmetic of each stage, and stop" },
+    { "max-mem", 0, OPT_SIZE, A(max_mem), .value = "SIZE", .verbs = IMAGE | READS,
+      .help = "refuse a larger plan (64M, 2G)" },
+    { "scratch", 0, OPT_TEXT, A(scratch), .value = "FILE", .verbs = IMAGE | READS,
+      .help = "hold activations in a mapped file" },
+    { "trace", 0, OPT_TEXT, A(trace), .value = "FILE", .verbs = IMAGE | READS,
+      .help = "write every activation (.safetensors)" },
+    { "json", 0, OPT_FLAG, A(json), .verbs = ALL & ~SELFTEST,
+      .help = "results as JSON, one object a line" },
     { "quiet", 'q', OPT_FLAG, A(quiet), .verbs = ALL, .help = "no talk on standard error" },
     { "verbose", 'v', OPT_FLAG, A(verbose), .verbs = ALL, .help = "more talk" },
-    { "config", 0, OPT_TEXT, A(config), .value = "FILE", .verbs = ALL, .help = "options as name = value lines" },
+    { "config", 0, OPT_TEXT, A(config), .value = "FILE", .verbs = ALL,
+      .help = "options as name = value lines" },
     { "help", 'h', OPT_FLAG, A(help), .verbs = ALL | HELP, .help = "this" },
 
 #define ABSENT(word) { .name = word, .kind = OPT_ABSENT }
-    ABSENT("audioldm"), ABSENT("clap"), ABSENT("mask"), ABSENT("lora"), ABSENT("embedding"),
-    ABSENT("candidates"), ABSENT("preview"), ABSENT("film"), ABSENT("heatmap"),
+    ABSENT("audioldm"),
+    ABSENT("clap"),
+    ABSENT("mask"),
+    ABSENT("lora"),
+    ABSENT("embedding"),
+    ABSENT("candidates"),
+    ABSENT("preview"),
+    ABSENT("film"),
+    ABSENT("heatmap"),
     { 0 }
 };
 _Static_assert(countof(option_table) <= OPT_MOST, "Options.given must hold a flag for every row");
@@ -151,14 +188,16 @@ unsigned verb_bit(const char *name)
     return c ? c->bit : 0;
 }
 
-/* ---- help and version ---------------------------------------------------------------------------------------- */
+/* ---- help and version ------------------------------------------------------------------------ */
 
 static void general_help(void)
 {
     printf("fusion " VERSION ": CLIP and Stable Diffusion in plain C\n\n");
     for (size_t i = 0; i < countof(commands); i++)
-        printf("  fusion %-9s %-38s %s\n", commands[i].name, commands[i].usage, commands[i].summary);
-    printf("\n`fusion help VERB` lists its options.  Exit codes: 0 done, 1 failed, 2 misused, 3 the answer is no.\n");
+        printf("  fusion %-9s %-38s %s\n", commands[i].name, commands[i].usage,
+               commands[i].summary);
+    printf("\n`fusion help VERB` lists its options.  Exit codes: 0 done, 1 failed, 2 misused, 3 "
+           "the answer is no.\n");
 }
 
 static void command_help(const Command *c)
@@ -173,7 +212,8 @@ static bool unknown_verb(const char *name, Error *e)
     char names[256];
     size_t used = 0;
     for (size_t i = 0; i < countof(commands); i++)
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", commands[i].name);
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+                                 commands[i].name);
     return misuse(e, "verb: found '%.200s', want one of %s", name, names);
 }
 
@@ -195,11 +235,13 @@ int verb_version(Args *a, Error *e)
     openmp = "yes";
 #endif
     if (a->json)
-        printf("{\"program\": \"fusion\", \"version\": \"%s\", \"isa\": [\"%s\"", VERSION, machine_isa());
+        printf("{\"program\": \"fusion\", \"version\": \"%s\", \"isa\": [\"%s\"", VERSION,
+               machine_isa());
     else
         printf("fusion %s\ninstruction sets\t%s\nOpenMP\t%s\n", VERSION, machine_isas(), openmp);
     if (!a->json) return 0;
-    for (const char *at = machine_isas() + strlen(machine_isa()); *at;) {       /* the best is the first */
+    for (const char *at = machine_isas() + strlen(machine_isa());
+         *at;) { /* the best is the first */
         at += strspn(at, ", ");
         printf(", \"%.*s\"", (int)strcspn(at, ","), at);
         at += strcspn(at, ",");
@@ -208,7 +250,7 @@ int verb_version(Args *a, Error *e)
     return 0;
 }
 
-/* ---- what the verbs share --------------------------------------------------------------------------------------- */
+/* ---- what the verbs share -------------------------------------------------------------------- */
 
 static const char *program_name = "fusion";
 
@@ -247,6 +289,17 @@ void print_json_bytes(const char *text, size_t n)
 }
 void print_json(const char *text) { print_json_bytes(text, strlen(text)); }
 
+static void say_unused(void *self, const Entry *t)
+{
+    char shown[SHOWN];
+    say(self, "not used: %s", name_shown(t->name, t->name_length, shown));
+}
+
+void tell_unused(Args *a, const Weights *w)
+{
+    if (a->verbose) weights_unbound(w, IGNORED_TENSORS, say_unused, a);
+}
+
 bool choose_machine(const Args *a, Error *e) { return machine_choose(a->threads, a->isa, e); }
 
 void print_plan(const Args *a, const Stage *stages, int count)
@@ -256,13 +309,14 @@ void print_plan(const Args *a, const Stage *stages, int count)
     for (int i = 0; i <= count; i++) {
         const Stage *s = i < count ? &stages[i] : &total;
         if (i < count) {
+            if (!s->memory) continue;                      /* a stage that this run has not */
             total.memory = zmax(total.memory, s->memory);
             total.macs += s->macs;
             total.weight_bytes += s->weight_bytes;
         }
         if (a->json)
-            printf("{\"stage\": \"%s\", \"memory\": %zu, \"macs\": %.0f, \"weight_bytes\": %.0f}\n", s->name, s->memory,
-                   s->macs, s->weight_bytes);
+            printf("{\"stage\": \"%s\", \"memory\": %zu, \"macs\": %.0f, \"weight_bytes\": %.0f}\n",
+                   s->name, s->memory, s->macs, s->weight_bytes);
         else
             printf("%s\t%.3f GMAC\t%s of weights\t%s\n", s->name, s->macs * 1e-9,
                    opt_size((uint64_t)s->weight_bytes, weights), opt_size(s->memory, memory));
@@ -273,11 +327,11 @@ bool check_memory(const Args *a, size_t need, Error *e)
 {
     char needed[32], limit[32];
     if (!a->max_mem || need <= a->max_mem) return true;
-    return fail(e, "--max-mem: found %s, this run needs %s (%zu bytes)", opt_size(a->max_mem, limit),
-                opt_size(need, needed), need);
+    return fail(e, "--max-mem: found %s, this run needs %s (%zu bytes)",
+                opt_size(a->max_mem, limit), opt_size(need, needed), need);
 }
 
-/* ---- finding the model -------------------------------------------------------------------------------------------- */
+/* ---- finding the model ----------------------------------------------------------------------- */
 
 /* weights/tiny in the folder of this program. */
 static char *shipped_model(void)
@@ -316,33 +370,49 @@ const char *model_kind(const char *folder)
     char *path = path_join(folder, "config.json");
     Json *config = path ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
     const Json *classes = config ? json_get(config, "architectures") : NULL;
-    bool clip = config && json_get(config, "model_type") && json_is(json_get(config, "model_type"), "clip");
-    if (classes && classes->type == JSON_ARRAY && classes->first) clip |= json_is(classes->first, "CLIPModel");
+    bool clip =
+        config && json_get(config, "model_type") && json_is(json_get(config, "model_type"), "clip");
+    if (classes && classes->type == JSON_ARRAY && classes->first)
+        clip |= json_is(classes->first, "CLIPModel");
     json_free(config);
     free(path);
     return clip ? "clip" : NULL;
 }
 
+/* False, with e, when the folder's config.json is broken or tells of another model. */
+static bool config_readable(const char *folder, Error *e)
+{
+    char *path = path_join(folder, "config.json");
+    Json *config = path ? json_read(path, 1 << 20, e) : NULL;
+    const char *type = "nothing";
+    if (config && json_string(config, "model_type", &type, path, e))
+        fail(e, "%s: model_type: found %s, want clip", path, type);
+    json_free(config);
+    free(path);
+    return false;
+}
+
 /* Why path is no model of this kind. */
 static void no_model(const char *path, const char *part, Error *e)
 {
-    const char *want = !strcmp(part, "sd") ? "model_index.json, or a folder sd" : "config.json, or a folder clip";
+    const char *want =
+        !strcmp(part, "sd") ? "model_index.json, or a folder sd" : "config.json, or a folder clip";
     const char *kind = folder_exists(path) ? model_kind(path) : NULL;
     if (file_exists(path)) {
         File f;
         if (!file_map(&f, path, 0, e)) return;
         const char *foreign = foreign_format(f.at, f.size);
-        if (foreign && strcmp(foreign, "a safetensors file")) fail(e, "%s: model: found %s, want a model folder", path, foreign);
+        if (foreign && strcmp(foreign, "a safetensors file"))
+            fail(e, "%s: model: found %s, want a model folder", path, foreign);
         else fail(e, "%s: single-file checkpoints are not read yet, want a model folder", path);
         file_unmap(&f);
     } else if (!folder_exists(path))
         fail(e, "%s: no such file or folder, want a model folder", path);
     else if (kind)
-        fail(e, "%s: model: found %s, want %s", path, *kind == 's' ? "a Stable Diffusion folder" : "a CLIP folder",
+        fail(e, "%s: model: found %s, want %s", path,
+             *kind == 's' ? "a Stable Diffusion folder" : "a CLIP folder",
              !strcmp(part, "sd") ? "Stable Diffusion" : "CLIP");
-    else if (holds(path, "config.json") && strcmp(part, "sd"))
-        fail(e, "%s/config.json: model_type: want clip; this folder holds another model", path);
-    else
+    else if (!holds(path, "config.json") || !strcmp(part, "sd") || config_readable(path, e))
         fail(e, "%s: no model here, want %s", path, want);
 }
 
@@ -365,7 +435,7 @@ char *model_part(const Args *a, const char *part, Error *e)
     return NULL;
 }
 
-/* ---- traces --------------------------------------------------------------------------------------------------------- */
+/* ---- traces ---------------------------------------------------------------------------------- */
 
 struct Trace { SafeWriter *out; Error *e; bool failed; Error first; };
 
@@ -379,13 +449,15 @@ static void trace_write(void *self, const char *name, Tensor x)
     if (t->first.code) return;
     float *values = malloc((n + !n) * sizeof *values);
     if (!values) {
-        fail(&t->first, "--trace: out of memory: needed %zu bytes for %s", n * sizeof *values, name);
+        fail(&t->first, "--trace: out of memory: needed %zu bytes for %s", n * sizeof *values,
+             name);
         return;
     }
     for (size_t b = 0; b < (size_t)x.b; b++)
         for (size_t i = 0; i < area; i++)
             for (size_t k = 0; k < c; k++)
-                values[b * area * c + (tokens ? i * c + k : k * area + i)] = x.at[(b * area + i) * c + k];
+                values[b * area * c + (tokens ? i * c + k : k * area + i)] =
+                    x.at[(b * area + i) * c + k];
     safe_add(t->out, name, F32, tokens ? 3 : 4, tokens ? sequence : picture, values, &t->first);
     free(values);
 }
@@ -417,13 +489,13 @@ bool trace_end(Trace *t, bool ok, Error *e)
     return ok;
 }
 
-/* ---- signals ---------------------------------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 /* Leave nothing behind, then die as the sender meant it. */
 static void on_stop(int number)
 {
     output_discard_all();
-    raise(number);                                         /* the handler is gone, this one is pending until we return */
+    raise(number);                                         /* pending until we return, then fatal */
 }
 
 /* A mapped file lost its pages: say which.  Any other fault is ours and keeps its name. */
@@ -454,25 +526,27 @@ static void catch_signals(void)
 {
     static const int stops[] = { SIGINT, SIGTERM, SIGHUP }, faults[] = { SIGBUS, SIGSEGV };
     struct sigaction stop = { .sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND }, old;
-    struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = (int)SA_RESETHAND | SA_SIGINFO };
+    struct sigaction fault = { .sa_sigaction = on_fault,
+                               .sa_flags = (int)SA_RESETHAND | SA_SIGINFO };
     sigfillset(&stop.sa_mask);
     sigemptyset(&fault.sa_mask);
     for (size_t i = 0; i < countof(stops); i++)            /* what nohup ignores stays ignored */
-        if (!sigaction(stops[i], NULL, &old) && old.sa_handler != SIG_IGN) sigaction(stops[i], &stop, NULL);
+        if (!sigaction(stops[i], NULL, &old) && old.sa_handler != SIG_IGN)
+            sigaction(stops[i], &stop, NULL);
     for (size_t i = 0; i < countof(faults); i++) sigaction(faults[i], &fault, NULL);
-    signal(SIGPIPE, SIG_IGN);                              /* a closed pipe or a full file is an error of write */
+    signal(SIGPIPE, SIG_IGN);                              /* then write says what is wrong */
     signal(SIGXFSZ, SIG_IGN);
 }
 
-/* Descriptors 0 to 2 that came closed: nothing we open may land there.  A closed standard output becomes one
- * that cannot be written, so that results meant for it are an error. */
+/* Descriptors 0 to 2 that came closed: nothing we open may land there.  A closed standard output
+ * becomes one that cannot be written, so that results meant for it are an error. */
 static void open_standard(void)
 {
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) return;
 }
 
-/* ---- main ----------------------------------------------------------------------------------------------------------------- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static bool count_operands(const Command *c, const Options *o, Error *e)
 {
@@ -513,7 +587,8 @@ int main(int argc, char **argv)
     else if (!strcmp(verb, "--version")) command = find_command("version");
     else if (!command) unknown_verb(verb, &e);
     if (command) code = run(command, argc - 2, argv + 2, &e);
-    if (!e.code && (fflush(stdout) || ferror(stdout))) fail(&e, "standard output: cannot write: %s", strerror(errno));
+    if (!e.code && (fflush(stdout) || ferror(stdout)))
+        fail(&e, "standard output: cannot write: %s", strerror(errno));
     if (!e.code) return code;
     fprintf(stderr, "fusion: %s\n", e.text);
     if (e.code == 2) {

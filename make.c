@@ -1,5 +1,5 @@
 /* make.c - the verbs that make: image, and verify, which makes an image again.
- * Read in this order: names and inputs, the request, what a picture says of itself, image, verify. */
+ * Read in this order: names, inputs, the request, what a picture says of itself, image, verify. */
 #include "command.h"
 #include "sd.h"
 
@@ -23,7 +23,7 @@ typedef struct {
     bool bar, silent;                      /* a progress bar; not even the seed */
 } Maker;
 
-/* ---- names ---------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Where %d or %03d stands in a name, and how long it is; NULL when nowhere. */
 static const char *find_counter(const char *name, size_t *length)
@@ -46,7 +46,8 @@ static char *output_name(const Args *a, int k, Error *e)
     if (!out) fail(e, "out of memory: needed room for a name");
     else if (!counter) snprintf(out, room, "%s", name);
     else
-        snprintf(out, room, "%.*s%0*d%s", (int)(counter - name), name, (int)strtol(counter + 1, NULL, 10), k, counter + length);
+        snprintf(out, room, "%.*s%0*d%s", (int)(counter - name), name,
+                 (int)strtol(counter + 1, NULL, 10), k, counter + length);
     return out;
 }
 
@@ -61,15 +62,18 @@ static bool check_options(const Args *a, Error *e)
 {
     const char *o = a->output;
     size_t length;
-    if (!a->prompt && !a->prompt_embeds && !a->plan) return misuse(e, "--prompt: missing, want -p TEXT");
+    if (!a->prompt && !a->prompt_embeds && !a->plan)
+        return misuse(e, "--prompt: missing, want -p TEXT");
     if (a->prompt && a->prompt_embeds) return misuse(e, "--prompt: of no use with --prompt-embeds");
     if (o && !ends_with(o, ".png") && !ends_with(o, ".ppm") && !is_special(o))
         return misuse(e, "--output: found '%s', want a name that ends in .png or .ppm", o);
     if (o && a->batch > 1 && !find_counter(o, &length))
-        return misuse(e, "--output: found '%s', want %%d in it for the number of the picture, as x-%%d.png", o);
-    if (o && !strcmp(o, "-") && a->json) return misuse(e, "--json: of no use with -o -: both would be on standard output");
+        return misuse(e, "--output: found '%s', want %%d in it, as x-%%d.png", o);
+    if (o && !strcmp(o, "-") && a->json)
+        return misuse(e, "--json: of no use with -o -: both would be on standard output");
     if (a->save_latents && !ends_with(a->save_latents, ".safetensors"))
-        return misuse(e, "--save-latents: found '%s', want a name that ends in .safetensors", a->save_latents);
+        return misuse(e, "--save-latents: found '%s', want a name that ends in .safetensors",
+                      a->save_latents);
     if (a->seed > UINT64_MAX - (uint64_t)(a->batch - 1))
         return misuse(e, "--seed: found '%llu', want room for the seeds of %d pictures below 2^64",
                       (unsigned long long)a->seed, a->batch);
@@ -91,7 +95,7 @@ static bool check_outputs(const Args *a, Error *e)
     return ok;
 }
 
-/* ---- inputs --------------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 static bool read_init(Maker *k, Error *e)
 {
@@ -104,8 +108,9 @@ static bool read_init(Maker *k, Error *e)
     return true;
 }
 
-/* Tensor `name` of w as floats, [first][rest...] where a rest of 0 takes any length; the caller frees. */
-static float *read_tensor(const Weights *w, const char *name, const int *want, int rank, int *found, Error *e)
+/* Tensor `name` of w as floats; a dimension 0 in want takes any length.  The caller frees. */
+static float *read_tensor(const Weights *w, const char *name, const int *want, int rank, int *found,
+                          Error *e)
 {
     const Entry *t = weights_find(w, name);
     size_t n = 1;
@@ -113,25 +118,34 @@ static float *read_tensor(const Weights *w, const char *name, const int *want, i
     if (!t) return fail(e, "%s: tensor '%s': missing", w->path, name), NULL;
     bool fits = t->rank == rank;
     for (int i = 0; i < rank; i++) {
-        snprintf(wanted + strlen(wanted), sizeof wanted - strlen(wanted), want[i] ? "%s%d" : "%sN", i ? "," : "", want[i]);
+        snprintf(wanted + strlen(wanted), sizeof wanted - strlen(wanted), want[i] ? "%s%d" : "%sN",
+                 i ? "," : "", want[i]);
         if (i >= t->rank) continue;
-        snprintf(shown + strlen(shown), sizeof shown - strlen(shown), "%s%llu", i ? "," : "", (unsigned long long)t->shape[i]);
-        fits = fits && t->shape[i] && t->shape[i] < 1 << 20 && (!want[i] || t->shape[i] == (uint64_t)want[i]);
+        snprintf(shown + strlen(shown), sizeof shown - strlen(shown), "%s%llu", i ? "," : "",
+                 (unsigned long long)t->shape[i]);
+        fits = fits && t->shape[i] && t->shape[i] < 1 << 20
+               && (!want[i] || t->shape[i] == (uint64_t)want[i]);
         found[i] = fits ? (int)t->shape[i] : 0;
         fits = fits && size_mul(n, (size_t)found[i], &n);
     }
-    if (!fits) return fail(e, "%s: tensor '%s': found shape [%s] of rank %d, want [%s]", w->path, name, shown, t->rank, wanted), NULL;
-    if (t->type == NOT_COMPUTED)
-        return fail(e, "%s: tensor '%s': found dtype %s, want F32, F16 or BF16", w->path, name, t->dtype), NULL;
-    float *values = malloc(n * sizeof *values);
-    if (!values) return fail(e, "%s: tensor '%s': out of memory: needed %zu bytes", w->path, name, n * sizeof *values), NULL;
-    weight_read((Weight){ .at = t->at, .type = t->type }, 0, n, values);
+    float *values = fits && t->type != NOT_COMPUTED ? malloc(n * sizeof *values) : NULL;
+    if (!fits)
+        fail(e, "%s: tensor '%s': found shape [%s] of rank %d, want [%s]", w->path, name, shown,
+             t->rank, wanted);
+    else if (t->type == NOT_COMPUTED)
+        fail(e, "%s: tensor '%s': found dtype %s, want F32, F16 or BF16", w->path, name, t->dtype);
+    else if (!values)
+        fail(e, "%s: tensor '%s': out of memory: needed %zu bytes", w->path, name,
+             n * sizeof *values);
+    else
+        weight_read((Weight){ .at = t->at, .type = t->type }, 0, n, values);
     return values;
 }
 
 static bool read_latents(Maker *k, Error *e)
 {
-    const int f = k->sd.vae.factor, want[4] = { 0, k->sd.vae.latents, k->r.height / f, k->r.width / f };
+    const int f = k->sd.vae.factor,
+              want[4] = { 0, k->sd.vae.latents, k->r.height / f, k->r.width / f };
     int found[4] = { 0 };
     Weights w;
     if (!k->a->latents) return true;
@@ -139,7 +153,8 @@ static bool read_latents(Maker *k, Error *e)
     k->latents = read_tensor(&w, "latents", want, 4, found, e);
     k->latent_items = found[0];
     if (k->latents && found[0] != 1 && found[0] != k->a->batch)
-        fail(e, "%s: tensor 'latents': found %d items, want 1%s", w.path, found[0], k->a->batch > 1 ? " or one a picture" : "");
+        fail(e, "%s: tensor 'latents': found %d items, want 1%s", w.path, found[0],
+             k->a->batch > 1 ? " or one a picture" : "");
     weights_close(&w);
     return !e->code;
 }
@@ -153,21 +168,26 @@ static bool read_embeds(Maker *k, Error *e)
     if (!weights_open(&w, k->a->prompt_embeds, "model", e)) return false;
     k->r.prompt_embeds = k->embeds[0] = read_tensor(&w, "prompt_embeds", want, 3, found, e);
     bool negative = k->embeds[0] && weights_find(&w, "negative_prompt_embeds");
-    if (negative) k->r.negative_embeds = k->embeds[1] = read_tensor(&w, "negative_prompt_embeds", want, 3, other, e);
+    if (negative)
+        k->r.negative_embeds = k->embeds[1] =
+            read_tensor(&w, "negative_prompt_embeds", want, 3, other, e);
     if (negative && k->embeds[1] && found[1] != other[1])
-        fail(e, "%s: negative_prompt_embeds: found %d tokens, prompt_embeds has %d", w.path, other[1], found[1]);
-    if (negative && k->a->negative) misuse(e, "--negative: of no use with negative_prompt_embeds in %s", w.path);
+        fail(e, "%s: negative_prompt_embeds: found %d tokens, prompt_embeds has %d", w.path,
+             other[1], found[1]);
+    if (negative && k->a->negative)
+        misuse(e, "--negative: of no use with negative_prompt_embeds in %s", w.path);
     k->r.embed_tokens = found[1];
     weights_close(&w);
     return !e->code;
 }
 
-/* ---- the request ------------------------------------------------------------------------------------------ */
+/* ---- the request ----------------------------------------------------------------------------- */
 
 /* sd_check and the samplers say "width: ..." or "pndm: eta: ..."; here these are options. */
 static bool check_request(const Maker *k, Error *e)
 {
-    static const char *const words[] = { "width: ", "height: ", "steps: ", "eta: ", "strength: ", "schedule: " };
+    static const char *const words[] = { "width: ", "height: ",   "steps: ",
+                                         "eta: ",   "strength: ", "schedule: " };
     Error inner = { 0 };
     if (sd_check(&k->sd, &k->r, &inner)) return true;
     for (size_t i = 0; i < countof(words); i++) {
@@ -182,7 +202,9 @@ static bool check_request(const Maker *k, Error *e)
 /* Write the choices that the model made back into the options: they are echoed with the picture. */
 static bool resolve(Maker *k, Error *e)
 {
-    SamplerOptions o = { .method = k->r.method, .schedule = k->r.schedule, .steps = k->r.steps, .eta = k->r.eta };
+    SamplerOptions o = {
+        .method = k->r.method, .schedule = k->r.schedule, .steps = k->r.steps, .eta = k->r.eta
+    };
     SamplerPlan plan = { 0 };
     bool ok = sampler_plan(&plan, &k->sd.schedule, &o, e);
     if (ok) {
@@ -214,11 +236,13 @@ static bool make_request(Maker *k, Error *e)
     r->schedule = a->schedule ? sampler_schedule(a->schedule) : -1;
     r->scratch = a->scratch;
     if (a->clip_skip >= k->sd.text.encoder.layers)
-        return misuse(e, "--clip-skip: found '%d', want a whole number in 0..%d", a->clip_skip, k->sd.text.encoder.layers - 1);
+        return misuse(e, "--clip-skip: found '%d', want a whole number in 0..%d", a->clip_skip,
+                      k->sd.text.encoder.layers - 1);
     if (!check_request(k, e)) return false;
     if (a->init && !picture_resize(&k->init, a->width, a->height, LANCZOS, e)) return false;
     r->init = a->init ? &k->init : NULL;
-    k->count = (size_t)k->sd.vae.latents * (size_t)(a->height / k->sd.vae.factor) * (size_t)(a->width / k->sd.vae.factor);
+    k->count = (size_t)k->sd.vae.latents * (size_t)(a->height / k->sd.vae.factor)
+               * (size_t)(a->width / k->sd.vae.factor);
     return read_latents(k, e) && read_embeds(k, e) && check_request(k, e) && resolve(k, e);
 }
 
@@ -233,7 +257,8 @@ static bool plan_request(const Maker *k, Error *e)
     for (int i = 0; i < SD_STAGES; i++) {
         if (!all[i].calls) continue;
         need = zmax(need, all[i].memory);
-        stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * k->a->batch, all[i].weight_bytes };
+        stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * k->a->batch,
+                               all[i].weight_bytes };
     }
     if (k->a->plan) print_plan(k->a, stages, n);
     return k->a->plan || check_memory(k->a, need, e);
@@ -241,10 +266,13 @@ static bool plan_request(const Maker *k, Error *e)
 
 static bool tell_lost(const Maker *k, Error *e)
 {
-    const char *texts[2] = { k->r.prompt_embeds ? NULL : k->r.prompt, k->r.negative_embeds ? NULL : k->r.negative };
+    const char *texts[2] = { k->r.prompt_embeds ? NULL : k->r.prompt,
+                             k->r.negative_embeds ? NULL : k->r.negative };
     for (int i = 0; i < 2; i++) {
         char *lost = texts[i] ? sd_lost(&k->sd, texts[i], e) : NULL;
-        if (lost) say(k->a, "%s: too long for the text encoder, cut off: %s", i ? "negative prompt" : "prompt", lost);
+        if (lost)
+            say(k->a, "%s: too long for the text encoder, cut off: %s",
+                i ? "negative prompt" : "prompt", lost);
         free(lost);
     }
     return !e->code;
@@ -259,14 +287,15 @@ static bool show_step(void *self, int call, int calls, const float *latents, con
     const int done = call * WIDE / calls;
     (void)latents;
     (void)x0;
-    fprintf(stderr, "\r[%.*s%*s] %d/%d  %d:%02d left ", done, "==============================", WIDE - done, "", call, calls,
-            (int)left / 60, (int)left % 60);
+    fprintf(stderr, "\r[%.*s%*s] %d/%d  %d:%02d left ", done,
+            "==============================", WIDE - done, "", call, calls, (int)left / 60,
+            (int)left % 60);
     if (call == calls) fputs("\r\033[K", stderr);
     fflush(stderr);
     return true;
 }
 
-/* ---- what a picture says of itself ------------------------------------------------------------------------- */
+/* ---- what a picture says of itself ----------------------------------------------------------- */
 
 enum { HASHED = 1 << 30 };                 /* larger files are known by their header and size */
 
@@ -284,7 +313,7 @@ static void hash_file(const File *f, char hex[65])
     sha256_end(&sum, hex);
 }
 
-/* A line for each file of weights: sum and name below the model's folder.  Once a run: files are large. */
+/* A line for each file of weights: sum and name below the model's folder. */
 static char *hash_models(const Sd *sd)
 {
     const Weights *parts[] = { &sd->text_weights, &sd->unet.weights, &sd->vae.weights };
@@ -320,7 +349,8 @@ static bool hash_input(const char *path, char hex[65], Error *e)
     return true;
 }
 
-static const char *const input_keys[3] = { "init sha256", "latents sha256", "prompt-embeds sha256" };
+static const char *const input_keys[3] = { "init sha256", "latents sha256",
+                                           "prompt-embeds sha256" };
 
 /* Write p with the texts that make it again. */
 static bool write_picture(Maker *k, Output *o, const char *name, const Picture *p, Error *e)
@@ -332,7 +362,8 @@ static bool write_picture(Maker *k, Output *o, const char *name, const Picture *
     int n = 0;
     if (!k->models) k->models = hash_models(&k->sd);
     char *options = opt_echo(a->options);
-    bool ok = (k->models && options) || fail(e, "out of memory: needed room for the picture's texts");
+    bool ok =
+        (k->models && options) || fail(e, "out of memory: needed room for the picture's texts");
     for (int i = 0; ok && i < 3; i++) ok = hash_input(inputs[i], sums[i], e);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)a->seed);
 #define TEXT(key, value) (texts[n++] = (key), texts[n++] = (value))
@@ -351,21 +382,24 @@ static bool write_picture(Maker *k, Output *o, const char *name, const Picture *
     return ok;
 }
 
-/* ---- image --------------------------------------------------------------------------------------------------- */
+/* ---- image ----------------------------------------------------------------------------------- */
 
-static void tell_picture(const Maker *k, const char *name, const double seconds[SD_STAGES], const Picture *p)
+static void tell_picture(const Maker *k, const char *name, const double seconds[SD_STAGES],
+                         const Picture *p)
 {
     const Args *a = k->a;
     if (a->verbose)
-        say(a, "text %.2f s, encode %.2f s, unet %.2f s, decode %.2f s", seconds[SD_TEXT], seconds[SD_ENCODE],
-            seconds[SD_UNET], seconds[SD_DECODE]);
+        say(a, "text %.2f s, encode %.2f s, unet %.2f s, decode %.2f s", seconds[SD_TEXT],
+            seconds[SD_ENCODE], seconds[SD_UNET], seconds[SD_DECODE]);
     if (a->quiet && !k->silent) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
     if (!a->json) return;
     fputs("{\"file\": ", stdout);
     print_json(name);
-    printf(", \"seed\": %llu, \"width\": %d, \"height\": %d, \"method\": \"%s\", \"schedule\": \"%s\", \"steps\": %d, \"seconds\": "
-           "{\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, \"decode\": %.3f}}\n", (unsigned long long)a->seed, p->w, p->h,
-           a->method, a->schedule, a->steps, seconds[SD_TEXT], seconds[SD_ENCODE], seconds[SD_UNET], seconds[SD_DECODE]);
+    printf(", \"seed\": %llu, \"width\": %d, \"height\": %d, \"method\": \"%s\", \"schedule\": "
+           "\"%s\", \"steps\": %d, \"seconds\": "
+           "{\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, \"decode\": %.3f}}\n",
+           (unsigned long long)a->seed, p->w, p->h, a->method, a->schedule, a->steps,
+           seconds[SD_TEXT], seconds[SD_ENCODE], seconds[SD_UNET], seconds[SD_DECODE]);
 }
 
 /* Picture i of the batch, with the seed in the options. */
@@ -379,7 +413,8 @@ static bool make_picture(Maker *k, int i, Error *e)
     if (ok && !k->a->quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)k->a->seed);
     k->r.seed = k->a->seed;
     k->r.seconds = seconds;
-    k->r.latents = k->latents ? k->latents + (k->latent_items > 1 ? (size_t)i * k->count : 0) : NULL;
+    k->r.latents =
+        k->latents ? k->latents + (k->latent_items > 1 ? (size_t)i * k->count : 0) : NULL;
     k->r.latents_out = k->saved ? k->saved + (size_t)i * k->count : NULL;
     k->r.self = k;
     k->r.step = k->bar ? show_step : NULL;
@@ -403,7 +438,8 @@ static bool make_picture(Maker *k, int i, Error *e)
 static bool make_batch(Maker *k, Error *e)
 {
     const Args *a = k->a;
-    const int f = k->sd.vae.factor, shape[4] = { a->batch, k->sd.vae.latents, k->r.height / f, k->r.width / f };
+    const int f = k->sd.vae.factor,
+              shape[4] = { a->batch, k->sd.vae.latents, k->r.height / f, k->r.width / f };
     const uint64_t first = a->seed;
     SafeWriter *save = a->save_latents ? safe_open(a->save_latents, e) : NULL;
     bool ok = !a->save_latents || save;
@@ -428,6 +464,11 @@ static bool make(Args *a, bool silent, Error *e)
     Trace *trace = NULL;
     char *folder = choose_machine(a, e) ? model_part(a, "sd", e) : NULL;
     bool open = folder && sd_open(&k.sd, folder, a->tokenizer, e), ok = open;
+    if (open) {
+        tell_unused(a, &k.sd.text_weights);
+        tell_unused(a, &k.sd.unet.weights);
+        tell_unused(a, &k.sd.vae.weights);
+    }
     ok = ok && make_request(&k, e) && plan_request(&k, e);
     if (ok && !a->plan) {
         ok = tell_lost(&k, e) && trace_begin(&trace, a, e) && make_batch(&k, e);
@@ -446,13 +487,14 @@ static bool make(Args *a, bool silent, Error *e)
 
 int verb_image(Args *a, Error *e)
 {
-    if (!opt_given(a->options, "seed") && getrandom(&a->seed, sizeof a->seed, 0) != (ssize_t)sizeof a->seed)
+    if (!opt_given(a->options, "seed")
+        && getrandom(&a->seed, sizeof a->seed, 0) != (ssize_t)sizeof a->seed)
         return fail(e, "--seed: the system gives no random numbers: %s", strerror(errno)), 1;
     if (!opt_given(a->options, "seed")) a->seed >>= 1;     /* room for the seeds of a batch */
     return check_options(a, e) && (a->plan || check_outputs(a, e)) && make(a, false, e) ? 0 : 1;
 }
 
-/* ---- verify ----------------------------------------------------------------------------------------------------- */
+/* ---- verify ---------------------------------------------------------------------------------- */
 
 static const char *find_text(const Picture *p, const char *key)
 {
@@ -469,10 +511,15 @@ static bool check_inputs(const Args *a, const Picture *p, const char *path, Erro
     char hex[65];
     for (int i = 0; i < 3; i++) {
         const char *want = find_text(p, input_keys[i]);
-        if (!want && inputs[i]) return misuse(e, "%s: of no use: %s was made without it", words[i], path);
-        if (want && !inputs[i]) return fail(e, "%s: made from a file of sha256 %.64s: give it with %s FILE", path, want, words[i]);
+        if (!want && inputs[i])
+            return misuse(e, "%s: of no use: %s was made without it", words[i], path);
+        if (want && !inputs[i])
+            return fail(e, "%s: made from a file of sha256 %.64s: give it with %s FILE", path, want,
+                        words[i]);
         if (!hash_input(inputs[i], hex, e)) return false;
-        if (want && strcmp(want, hex)) return fail(e, "%s: sha256: found %s, %s was made from %.64s", inputs[i], hex, path, want);
+        if (want && strcmp(want, hex))
+            return fail(e, "%s: sha256: found %s, %s was made from %.64s", inputs[i], hex, path,
+                        want);
     }
     return true;
 }
@@ -484,12 +531,16 @@ static void tell_difference(const Args *a, const Picture *p, const char *again, 
     Picture q;
     size_t pixels = (size_t)p->w * (size_t)p->h, different = 0;
     if (!picture_read(&q, again, e)) return;
-    for (size_t i = 0; i < pixels && p->w == q.w && p->h == q.h; i++) different += memcmp(p->rgb + 3 * i, q.rgb + 3 * i, 3) != 0;
-    if (p->w != q.w || p->h != q.h) say(a, "sizes differ: %dx%d, made again %dx%d", p->w, p->h, q.w, q.h);
+    for (size_t i = 0; i < pixels && p->w == q.w && p->h == q.h; i++)
+        different += memcmp(p->rgb + 3 * i, q.rgb + 3 * i, 3) != 0;
+    if (p->w != q.w || p->h != q.h)
+        say(a, "sizes differ: %dx%d, made again %dx%d", p->w, p->h, q.w, q.h);
     else say(a, "%zu of %zu pixels differ", different, pixels);
     for (size_t i = 0; i < countof(keys); i++) {
         const char *was = find_text(p, keys[i]), *is = find_text(&q, keys[i]);
-        if (!was || !is || strcmp(was, is)) say(a, "%s differ: found\n%s\nmade again with\n%s", keys[i], was ? was : "nothing", is ? is : "nothing");
+        if (!was || !is || strcmp(was, is))
+            say(a, "%s differ: found\n%s\nmade again with\n%s", keys[i], was ? was : "nothing",
+                is ? is : "nothing");
     }
     picture_free(&q);
 }
@@ -501,8 +552,9 @@ static bool make_again(const Args *a, const Picture *p, const char *path, char *
     Options options = { .table = option_table, .verb = verb_bit("image"), .fields = &image };
     const char *settings = find_text(p, "options");
     image.options = &options;
-    bool ok = opt_parse(&options, 0, NULL, e) && opt_settings(&options, settings, strlen(settings), path, e);
-    if (!ok) e->code = 1;                                  /* the picture is wrong, not the command */
+    bool ok = opt_parse(&options, 0, NULL, e)
+              && opt_settings(&options, settings, strlen(settings), path, e);
+    if (!ok) e->code = 1; /* the picture is wrong, not the command */
     image.model = a->model, image.sd = a->sd, image.tokenizer = a->tokenizer;
     image.threads = a->threads, image.isa = a->isa;
     image.init = a->init, image.latents = a->latents, image.prompt_embeds = a->prompt_embeds;
@@ -530,10 +582,15 @@ int verb_verify(Args *a, Error *e)
     bool same = false, ok;
     Picture p;
     if (!picture_read(&p, path, e)) return 1;
-    snprintf(name, sizeof name, "fusion-verify-%ld.%s", (long)getpid(), !strcmp(p.format, "PNG") ? "png" : "ppm");
-    if (!find_text(&p, "options")) ok = fail(e, "%s: nothing here says how it was made, want a picture of fusion image", path);
-    else if (!(again = path_join(folder && *folder ? folder : "/tmp", name))) ok = fail(e, "out of memory: needed room for a name");
-    else ok = check_inputs(a, &p, path, e) && make_again(a, &p, path, again, e) && same_bytes(path, again, &same, e);
+    snprintf(name, sizeof name, "fusion-verify-%ld.%s", (long)getpid(),
+             !strcmp(p.format, "PNG") ? "png" : "ppm");
+    if (!find_text(&p, "options"))
+        ok = fail(e, "%s: nothing here says how it was made, want a picture of fusion image", path);
+    else if (!(again = path_join(folder && *folder ? folder : "/tmp", name)))
+        ok = fail(e, "out of memory: needed room for a name");
+    else
+        ok = check_inputs(a, &p, path, e) && make_again(a, &p, path, again, e)
+             && same_bytes(path, again, &same, e);
     if (ok && !same) tell_difference(a, &p, again, e);
     if (again) unlink(again);
     free(again);
@@ -541,6 +598,8 @@ int verb_verify(Args *a, Error *e)
     if (!ok) return 1;
     if (a->json) fputs("{\"file\": ", stdout);
     (a->json ? print_json : print_field)(path);
-    printf(a->json ? ", \"same\": %s}\n" : "\t%s\n", a->json ? same ? "true" : "false" : same ? "same" : "different");
+    printf(a->json ? ", \"same\": %s}\n" : "\t%s\n", a->json ? same ? "true" : "false"
+                                                     : same  ? "same"
+                                                             : "different");
     return same ? 0 : 3;
 }

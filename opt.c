@@ -1,4 +1,4 @@
-/* opt.c - options: the parser, the reader of `name = value` lines, help and echo, all from one table. */
+/* opt.c - options: the parser, the reader of `name = value` lines, help and echo. */
 #include "opt.h"
 
 #include <errno.h>
@@ -26,7 +26,7 @@ bool opt_listed(const char *list, const char *name)
     return false;
 }
 
-/* ---- values -------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* Digits and nothing else, below 2^64. */
 static bool read_whole(const char *text, uint64_t *out)
@@ -81,7 +81,8 @@ typedef struct { const char *where; int line; } Place;
 static bool refuse(const Opt *row, Place at, Error *e, const char *found, const char *want)
 {
     if (!at.line) return misuse(e, "--%s: found '%s', want %s", row->name, found, want);
-    return misuse(e, "%s: line %d: %s: found '%s', want %s", at.where, at.line, row->name, found, want);
+    return misuse(e, "%s: line %d: %s: found '%s', want %s", at.where, at.line, row->name, found,
+                  want);
 }
 
 static bool set_whole(const Opt *row, Place at, const char *text, void *to, Error *e)
@@ -113,7 +114,8 @@ static bool set_text(const Opt *row, Place at, const char *text, void *to, Error
     char want[512];
     if (!*text) return refuse(row, at, e, "", "a text that is not empty");
     if (row->names && !opt_listed(row->names(), text)) {
-        snprintf(want, sizeof want, "%s%s", strchr(row->names(), ',') ? "one of " : "", row->names());
+        snprintf(want, sizeof want, "%s%s", strchr(row->names(), ',') ? "one of " : "",
+                 row->names());
         return refuse(row, at, e, text, want);
     }
     if (row->kind == OPT_TEXTS) return add_text(to, text, e);
@@ -130,21 +132,24 @@ static bool set(const Options *o, const Opt *row, Place at, const char *text, Er
     case OPT_TEXT: case OPT_TEXTS: return set_text(row, at, text, to, e);
     case OPT_WHOLE: return set_whole(row, at, text, to, e);
     case OPT_NUMBER: return set_number(row, at, text, to, e);
-    case OPT_SEED: return read_whole(text, to) || refuse(row, at, e, text, "a whole number in 0..18446744073709551615");
+    case OPT_SEED:
+        return read_whole(text, to)
+               || refuse(row, at, e, text, "a whole number in 0..18446744073709551615");
     case OPT_SIZE: return read_size(text, to) || refuse(row, at, e, text, "a size as 64M or 2G");
     case OPT_ABSENT: break;
     }
     return misuse(e, "--%s: not in this build", row->name);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* The row that o's verb takes, or else any row of that name. */
 static const Opt *find(const Options *o, const char *name, size_t n, char letter)
 {
     const Opt *other = NULL;
     for (const Opt *row = o->table; row->name; row++) {
-        if (letter ? row->letter != letter : strlen(row->name) != n || strncmp(row->name, name, n)) continue;
+        if (letter ? row->letter != letter : strlen(row->name) != n || strncmp(row->name, name, n))
+            continue;
         if (row->verbs & o->verb) return row;
         other = row;
     }
@@ -167,7 +172,7 @@ static bool take(Options *o, const Opt *row, Error *e)
     return *given = true;
 }
 
-/* ---- the command line -------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 /* --name, --name=value, --name value: how many words were used, 0 on failure. */
 static int parse_long(Options *o, char **argv, Error *e)
@@ -177,7 +182,8 @@ static int parse_long(Options *o, char **argv, Error *e)
     const Opt *row = find(o, name, n, 0);
     if (!row) return misuse(e, "--%.*s: unknown option", (int)zmin(n, 200), name);
     if (!take(o, row, e)) return 0;
-    if (row->kind == OPT_FLAG && value) return misuse(e, "--%s: takes no value, found '%s'", row->name, value);
+    if (row->kind == OPT_FLAG && value)
+        return misuse(e, "--%s: takes no value, found '%s'", row->name, value);
     int used = row->kind == OPT_FLAG || value ? 1 : 2;
     if (used == 2 && !(value = argv[1])) return misuse(e, "--%s: its value is missing", row->name);
     return set(o, row, (Place){ 0 }, value, e) ? used : 0;
@@ -188,7 +194,8 @@ static int parse_short(Options *o, char **argv, Error *e)
 {
     for (const char *at = argv[0] + 1; *at; at++) {
         const Opt *row = find(o, NULL, 0, *at);
-        if (!row) return misuse(e, "-%.*s: unknown option", (unsigned char)*at > 0x7f ? 100 : 1, at);
+        if (!row)
+            return misuse(e, "-%.*s: unknown option", (unsigned char)*at > 0x7f ? 100 : 1, at);
         if (!take(o, row, e)) return 0;
         if (row->kind == OPT_FLAG) {
             if (!set(o, row, (Place){ 0 }, NULL, e)) return 0;
@@ -222,7 +229,8 @@ static bool parse_words(Options *o, int argc, char **argv, Error *e)
 static bool set_defaults(const Options *o, Error *e)
 {
     for (const Opt *row = o->table; row->name; row++)
-        if (row->standard && row->verbs & o->verb && !set(o, row, (Place){ 0 }, row->standard, e)) return false;
+        if (row->standard && row->verbs & o->verb && !set(o, row, (Place){ 0 }, row->standard, e))
+            return false;
     return true;
 }
 
@@ -247,7 +255,8 @@ static bool needs_met(const Options *o, Error *e)
 
 bool opt_parse(Options *o, int argc, char **argv, Error *e)
 {
-    return set_defaults(o, e) && parse_words(o, argc, argv, e) && read_config(o, e) && needs_met(o, e);
+    return set_defaults(o, e) && parse_words(o, argc, argv, e) && read_config(o, e)
+           && needs_met(o, e);
 }
 
 void opt_free(Options *o)
@@ -264,7 +273,7 @@ void opt_free(Options *o)
     *o = (Options){ .table = o->table, .verb = o->verb, .fields = o->fields };
 }
 
-/* ---- settings: name = value ------------------------------------------------------------------------------ */
+/* ---- settings: name = value ------------------------------------------------------------------ */
 
 static bool blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
@@ -300,8 +309,10 @@ static bool unquote(char *value, const char *where, int line, Error *e)
     Error inner = { 0 };
     Json *text = json_parse(value, strlen(value), "value", &inner);
     bool ok = text && text->type == JSON_STRING && !memchr(text->text, 0, text->length);
-    if (ok) memcpy(value, text->text, text->length + 1);                   /* never longer than its spelling */
-    else misuse(e, "%s: line %d: found %s, want a text in double quotes, escaped as in JSON", where, line, value);
+    if (ok) memcpy(value, text->text, text->length + 1); /* never longer than its spelling */
+    else
+        misuse(e, "%s: line %d: found %s, want a text in double quotes, escaped as in JSON", where,
+               line, value);
     json_free(text);
     return ok;
 }
@@ -311,16 +322,19 @@ static bool set_line(Options *o, char *name, char *value, bool *fresh, Place at,
     const Opt *row = find(o, name, strlen(name), 0);
     if (!row || !strcmp(name, "config"))
         return misuse(e, "%s: line %d: %s: unknown option", at.where, at.line, name);
-    if (row->kind == OPT_ABSENT) return misuse(e, "%s: line %d: %s: not in this build", at.where, at.line, name);
-    if (!(row->verbs & o->verb)) return misuse(e, "%s: line %d: %s: of no use here", at.where, at.line, name);
+    if (row->kind == OPT_ABSENT)
+        return misuse(e, "%s: line %d: %s: not in this build", at.where, at.line, name);
+    if (!(row->verbs & o->verb))
+        return misuse(e, "%s: line %d: %s: of no use here", at.where, at.line, name);
     int i = (int)(row - o->table);
-    if (o->given[i] && !fresh[i]) return true;                             /* the command line wins */
+    if (o->given[i] && !fresh[i]) return true; /* the command line wins */
     if (fresh[i] && row->kind != OPT_TEXTS)
         return misuse(e, "%s: line %d: %s: given twice", at.where, at.line, name);
     if (!unquote(value, at.where, at.line, e)) return false;
     o->given[i] = fresh[i] = true;
     if (row->kind != OPT_FLAG) return set(o, row, at, value, e);
-    if (strcmp(value, "true") && strcmp(value, "false")) return refuse(row, at, e, value, "true or false");
+    if (strcmp(value, "true") && strcmp(value, "false"))
+        return refuse(row, at, e, value, "true or false");
     *(bool *)field(o, row) = value[0] == 't';
     return true;
 }
@@ -330,7 +344,8 @@ bool opt_settings(Options *o, const char *text, size_t n, const char *where, Err
     bool fresh[OPT_MOST] = { false };
     int line = 1;
     const char *zero = n ? memchr(text, 0, n) : NULL;
-    if (zero) return fail(e, "%s: found a zero byte at %zu, want a text", where, (size_t)(zero - text));
+    if (zero)
+        return fail(e, "%s: found a zero byte at %zu, want a text", where, (size_t)(zero - text));
     if (o->settings) return fail(e, "%s: settings were read before", where);
     o->settings = malloc(n + 1);
     if (!o->settings) return fail(e, "%s: out of memory: needed %zu bytes", where, n + 1);
@@ -343,7 +358,8 @@ bool opt_settings(Options *o, const char *text, size_t n, const char *where, Err
         cut_comment(at);
         char *name = trim(at, at + strlen(at)), *equals = strchr(name, '=');
         if (!*name) continue;
-        if (!equals) return misuse(e, "%s: line %d: found '%.80s', want name = value", where, line, name);
+        if (!equals)
+            return misuse(e, "%s: line %d: found '%.80s', want name = value", where, line, name);
         char *value = trim(equals + 1, equals + 1 + strlen(equals + 1));
         name = trim(name, equals);
         if (!set_line(o, name, value, fresh, (Place){ where, line }, e)) return false;
@@ -351,7 +367,7 @@ bool opt_settings(Options *o, const char *text, size_t n, const char *where, Err
     return true;
 }
 
-/* ---- help and echo ------------------------------------------------------------------------------------------ */
+/* ---- help and echo --------------------------------------------------------------------------- */
 
 void opt_help(const Opt *table, unsigned verb, FILE *out)
 {
@@ -409,7 +425,9 @@ char *opt_echo(const Options *o)
                 echo_text(out, row->name, ((const Texts *)value)->at[i]);
             break;
         case OPT_WHOLE: fprintf(out, "%s = %d\n", row->name, *(const int *)value); break;
-        case OPT_NUMBER: fprintf(out, "%s = %s\n", row->name, shortest(*(const double *)value, number)); break;
+        case OPT_NUMBER:
+            fprintf(out, "%s = %s\n", row->name, shortest(*(const double *)value, number));
+            break;
         case OPT_SEED: case OPT_SIZE:
             fprintf(out, "%s = %llu\n", row->name, (unsigned long long)*(const uint64_t *)value);
             break;
@@ -428,8 +446,10 @@ const char *opt_size(uint64_t bytes, char out[32])
     int unit = -1;
     while (value >= 1024 && unit < 3) { value /= 1024; unit++; }
     uint64_t tenths = (uint64_t)(value * 10);
-    if ((double)tenths < value * 10) tenths++;                             /* up: --max-mem must hold it */
+    if ((double)tenths < value * 10) tenths++; /* up: --max-mem must hold it */
     if (unit < 0) snprintf(out, 32, "%llu", (unsigned long long)bytes);
-    else snprintf(out, 32, "%llu.%llu%c", (unsigned long long)tenths / 10, (unsigned long long)tenths % 10, units[unit]);
+    else
+        snprintf(out, 32, "%llu.%llu%c", (unsigned long long)tenths / 10,
+                 (unsigned long long)tenths % 10, units[unit]);
     return out;
 }

@@ -228,7 +228,7 @@ static void inflate_coded(Inflate *z)
 static const char *inflate(const uint8_t *in, size_t n, uint8_t *out, size_t room, size_t *used)
 {
     Inflate *z = calloc(1, sizeof *z);
-    if (!z) return "no memory for the codes";
+    if (!z) return "too little memory for its codes";
     z->in = in;
     z->size = n;
     z->out = out;

@@ -1,4 +1,4 @@
-/* read.c - the verbs that read: embed, score, classify.  Everything is embedded before anything is printed. */
+/* read.c - the verbs that read: embed, score, classify.  All is computed before a line is printed. */
 #include "clip.h"
 #include "command.h"
 
@@ -6,7 +6,7 @@
 
 typedef struct { Clip clip; Arena m; Trace *trace; } Reader;
 
-/* ---- opening -------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* What one run needs: the towers, counted. */
 static bool plan_reading(const Clip *c, const Texts *texts, int pictures, Stage stages[2], Error *e)
@@ -17,7 +17,10 @@ static bool plan_reading(const Clip *c, const Texts *texts, int pictures, Stage 
         Arena m = { 0 };
         Ids ids;
         if (!tok_encode(c->tok, texts->at[i], strlen(texts->at[i]), &ids, e)) return false;
-        linear(&m, position(clip_text(&m, &c->text, NULL, 1, imin(ids.count, c->text.positions), 0), 0, 0), &c->text_projection);
+        linear(
+            &m,
+            position(clip_text(&m, &c->text, NULL, 1, imin(ids.count, c->text.positions), 0), 0, 0),
+            &c->text_projection);
         ids_free(&ids);
         stages[0].memory = zmax(stages[0].memory, m.peak);
         stages[0].macs += m.macs;
@@ -25,14 +28,15 @@ static bool plan_reading(const Clip *c, const Texts *texts, int pictures, Stage 
     }
     if (pictures) {
         Arena m = { 0 };
-        linear(&m, clip_vision(&m, &c->vision, tensor(&m, 1, c->vision.size, c->vision.size, 3)), &c->image_projection);
+        linear(&m, clip_vision(&m, &c->vision, tensor(&m, 1, c->vision.size, c->vision.size, 3)),
+               &c->image_projection);
         stages[1] = (Stage){ "picture", m.peak, m.macs * pictures, m.weight_bytes * pictures };
     }
     return true;
 }
 
 /* Open the model for these texts and pictures.  With --plan it is printed and *done set. */
-static bool reader_open(Reader *r, const Args *a, const Texts *texts, int pictures, bool *done, Error *e)
+static bool reader_open(Reader *r, Args *a, const Texts *texts, int pictures, bool *done, Error *e)
 {
     Stage stages[2];
     *r = (Reader){ 0 };
@@ -40,6 +44,7 @@ static bool reader_open(Reader *r, const Args *a, const Texts *texts, int pictur
     char *folder = choose_machine(a, e) ? model_part(a, "clip", e) : NULL;
     bool open = folder && clip_open(&r->clip, folder, a->tokenizer, e);
     free(folder);
+    if (open) tell_unused(a, &r->clip.weights);
     if (!open || !plan_reading(&r->clip, texts, pictures, stages, e)) return false;
     if (a->plan) {
         print_plan(a, stages, 2);
@@ -58,7 +63,7 @@ static bool reader_close(Reader *r, bool ok, Error *e)
     return ok;
 }
 
-/* ---- vectors ---------------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 /* [count][dim] for texts, in memory the caller frees; NULL with e. */
 static float *embed_texts(Reader *r, const Args *a, const Texts *texts, Error *e)
@@ -74,7 +79,9 @@ static float *embed_texts(Reader *r, const Args *a, const Texts *texts, Error *e
             out = NULL;
         }
         if (texts->count > 1) trace_leave();
-        if (lost) say(a, "text %d: %d tokens beyond the model's %d are cut off", i + 1, lost, r->clip.text.positions);
+        if (lost)
+            say(a, "text %d: %d tokens beyond the model's %d are cut off", i + 1, lost,
+                r->clip.text.positions);
     }
     return out;
 }
@@ -84,7 +91,8 @@ static bool embed_file(Reader *r, const char *path, float *out, Error *e)
     Picture p;
     Error inner = { 0 };
     if (!picture_read(&p, path, e)) return false;
-    bool ok = clip_embed_picture(&r->clip, &r->m, &p, out, &inner) || fail(e, "%s: %s", path, inner.text);
+    bool ok =
+        clip_embed_picture(&r->clip, &r->m, &p, out, &inner) || fail(e, "%s: %s", path, inner.text);
     picture_free(&p);
     return ok;
 }
@@ -105,7 +113,7 @@ static float *embed_files(Reader *r, const Texts *files, Error *e)
     return out;
 }
 
-/* ---- embed -------------------------------------------------------------------------------------------------- */
+/* ---- embed ----------------------------------------------------------------------------------- */
 
 /* Texts and pictures, each with its names and vectors. */
 typedef struct { const char *tensor, *what; const Texts *names; float *at; } Vectors;
@@ -117,7 +125,11 @@ static void print_vectors(const Args *a, const Vectors *v, int dim)
         (a->json ? print_json : print_field)(v->names->at[i]);
         fputs(a->json ? ", \"embedding\": [" : "\t", stdout);
         for (int k = 0; k < dim; k++)
-            printf("%s%.9g", !k ? "" : a->json ? ", " : " ", (double)v->at[(size_t)i * (size_t)dim + (size_t)k]);
+            printf("%s%.9g",
+                   !k        ? ""
+                   : a->json ? ", "
+                             : " ",
+                   (double)v->at[(size_t)i * (size_t)dim + (size_t)k]);
         puts(a->json ? "]}" : "");
     }
 }
@@ -137,26 +149,41 @@ static bool write_json(Output *o, const Vectors v[2], int dim, Error *e)
         first = false;
         for (int i = 0; i < v[kind].names->count; i++)
             for (int k = 0; k < dim; k++)
-                fprintf(out, "%s%.9g", k ? ", " : i ? "],\n[" : "\n[", (double)v[kind].at[(size_t)i * (size_t)dim + (size_t)k]);
+                fprintf(out, "%s%.9g",
+                        k   ? ", "
+                        : i ? "],\n["
+                            : "\n[",
+                        (double)v[kind].at[(size_t)i * (size_t)dim + (size_t)k]);
         fputs("]]", out);
     }
     fputs("\n}\n", out);
-    bool ok = !fclose(out) ? output_write(o, text, size, e) : fail(e, "out of memory: needed room for the vectors as text");
+    bool ok = !fclose(out) ? output_write(o, text, size, e)
+                           : fail(e, "out of memory: needed room for the vectors as text");
     free(text);
     return ok;
 }
 
 /* What -o asks for, opened before anything is computed. */
-typedef struct { enum { PRINT, SAFETENSORS, NPY, JSON } kind; SafeWriter *safe; Output *file; } Target;
+typedef struct {
+    enum { PRINT, SAFETENSORS, NPY, JSON } kind;
+    SafeWriter *safe;
+    Output *file;
+} Target;
 
 static bool target_open(Target *t, const Args *a, bool both, Error *e)
 {
     const char *path = a->output;
     *t = (Target){ 0 };
     if (!path || !strcmp(path, "-")) return true;
-    t->kind = ends_with(path, ".safetensors") ? SAFETENSORS : ends_with(path, ".npy") ? NPY : ends_with(path, ".json") ? JSON : PRINT;
-    if (t->kind == PRINT) return misuse(e, "--output: found '%s', want a name that ends in .safetensors, .npy or .json", path);
-    if (t->kind == NPY && both) return misuse(e, "--output: found '%s': one .npy holds texts or pictures, not both", path);
+    t->kind = ends_with(path, ".safetensors") ? SAFETENSORS
+              : ends_with(path, ".npy")       ? NPY
+              : ends_with(path, ".json")      ? JSON
+                                              : PRINT;
+    if (t->kind == PRINT)
+        return misuse(
+            e, "--output: found '%s', want a name that ends in .safetensors, .npy or .json", path);
+    if (t->kind == NPY && both)
+        return misuse(e, "--output: found '%s': one .npy holds texts or pictures, not both", path);
     if (t->kind == SAFETENSORS) return (t->safe = safe_open(path, e)) != NULL;
     if (!(t->file = output_open(path, e))) return false;
     if (t->kind == JSON) return true;
@@ -173,11 +200,16 @@ static bool target_write(Target *t, const Args *a, const Vectors v[2], int dim, 
     for (int i = 0; i < 2; i++) {
         const int shape[2] = { v[i].names->count, dim };
         if (t->kind == PRINT) print_vectors(a, &v[i], dim);
-        else if (t->kind == SAFETENSORS && v[i].names->count) ok = ok && safe_add(t->safe, v[i].tensor, F32, 2, shape, v[i].at, e);
+        else if (t->kind == SAFETENSORS && v[i].names->count)
+            ok = ok && safe_add(t->safe, v[i].tensor, F32, 2, shape, v[i].at, e);
     }
-    if (t->kind == NPY) return npy_write(a->output, 2, (int[]){ only->names->count, dim }, only->at, e);
+    if (t->kind == NPY)
+        return npy_write(a->output, 2, (int[]){ only->names->count, dim }, only->at, e);
     if (t->kind == SAFETENSORS && ok) { ok = safe_commit(t->safe, metadata, e); t->safe = NULL; }
-    if (t->kind == JSON && write_json(t->file, v, dim, e)) { ok = output_commit(t->file, e); t->file = NULL; }
+    if (t->kind == JSON && write_json(t->file, v, dim, e)) {
+        ok = output_commit(t->file, e);
+        t->file = NULL;
+    }
     return ok && !e->code;
 }
 
@@ -187,15 +219,18 @@ int verb_embed(Args *a, Error *e)
     Reader r = { 0 };
     Target target = { 0 };
     bool done = false;
-    if (!a->prompts.count && !files->count) return misuse(e, "embed: nothing to embed: give -p TEXT or FILE"), 2;
+    if (!a->prompts.count && !files->count)
+        return misuse(e, "embed: nothing to embed: give -p TEXT or FILE"), 2;
     bool ok = (a->plan || target_open(&target, a, a->prompts.count && files->count, e))
         && reader_open(&r, a, &a->prompts, files->count, &done, e);
     if (ok && !done) {
-        Vectors v[2] = { { "text_embeds", "text", &a->prompts, embed_texts(&r, a, &a->prompts, e) }, { "image_embeds", "file", files, NULL } };
+        Vectors v[2] = { { "text_embeds", "text", &a->prompts, embed_texts(&r, a, &a->prompts, e) },
+                         { "image_embeds", "file", files, NULL } };
         if (v[0].at) v[1].at = embed_files(&r, files, e);
         ok = v[0].at && v[1].at;
         for (int kind = 0; ok && a->normalize && kind < 2; kind++)
-            for (int i = 0; i < v[kind].names->count; i++) normalize(v[kind].at + (size_t)i * (size_t)r.clip.dim, r.clip.dim);
+            for (int i = 0; i < v[kind].names->count; i++)
+                normalize(v[kind].at + (size_t)i * (size_t)r.clip.dim, r.clip.dim);
         ok = ok && target_write(&target, a, v, r.clip.dim, e);
         free(v[0].at);
         free(v[1].at);
@@ -206,10 +241,11 @@ int verb_embed(Args *a, Error *e)
     return ok ? 0 : 1;
 }
 
-/* ---- score ----------------------------------------------------------------------------------------------------- */
+/* ---- score ----------------------------------------------------------------------------------- */
 
 /* Cosines, logits and their softmax of n texts against one picture. */
-static void judge(const Clip *c, const float *texts, int n, const float *picture, double *cosines, double *logits, double *p)
+static void judge(const Clip *c, const float *texts, int n, const float *picture, double *cosines,
+                  double *logits, double *p)
 {
     for (int i = 0; i < n; i++) {
         cosines[i] = cosine(texts + (size_t)i * (size_t)c->dim, picture, c->dim);
@@ -218,7 +254,8 @@ static void judge(const Clip *c, const float *texts, int n, const float *picture
     softmax(logits, n, p);
 }
 
-static void print_score(const Args *a, const char *text, const char *file, double cosine, double logit, double p)
+static void print_score(const Args *a, const char *text, const char *file, double cosine,
+                        double logit, double p)
 {
     if (!a->json) {
         print_field(text);
@@ -244,12 +281,15 @@ int verb_score(Args *a, Error *e)
     if (ok && !done) {
         const size_t n = (size_t)texts->count, dim = (size_t)r.clip.dim;
         double *judged = malloc(3 * n * sizeof *judged);
-        float *text = embed_texts(&r, a, texts, e), *picture = text ? embed_files(&r, files, e) : NULL;
+        float *text = embed_texts(&r, a, texts, e),
+              *picture = text ? embed_files(&r, files, e) : NULL;
         ok = picture && (judged || fail(e, "out of memory: needed room for %zu scores", n));
         for (int f = 0; ok && f < files->count; f++) {
-            judge(&r.clip, text, texts->count, picture + (size_t)f * dim, judged, judged + n, judged + 2 * n);
+            judge(&r.clip, text, texts->count, picture + (size_t)f * dim, judged, judged + n,
+                  judged + 2 * n);
             for (size_t i = 0; i < n; i++)
-                print_score(a, texts->at[i], files->at[f], judged[i], judged[n + i], judged[2 * n + i]);
+                print_score(a, texts->at[i], files->at[f], judged[i], judged[n + i],
+                            judged[2 * n + i]);
         }
         free(text);
         free(picture);
@@ -258,7 +298,7 @@ int verb_score(Args *a, Error *e)
     return reader_close(&r, ok, e) ? 0 : 1;
 }
 
-/* ---- classify -------------------------------------------------------------------------------------------------- */
+/* ---- classify -------------------------------------------------------------------------------- */
 
 /* The labels, in one block of text. */
 typedef struct { char *text; Texts list; } Labels;
@@ -281,14 +321,16 @@ static bool labels_read(Labels *l, const Args *a, Error *e)
 {
     File f = { 0 };
     const char *text = a->labels, cut = text ? ',' : '\n';
-    if (!text == !a->labels_file) return misuse(e, "--labels: want either --labels A,B,C or --labels-file FILE");
+    if (!text == !a->labels_file)
+        return misuse(e, "--labels: want either --labels A,B,C or --labels-file FILE");
     if (!text && !file_map(&f, a->labels_file, 16 << 20, e)) return false;
     size_t n = text ? strlen(text) : f.size;
     l->text = malloc(n + 1);
     bool ok = l->text || fail(e, "out of memory: needed %zu bytes for labels", n);
     if (ok && n) memcpy(l->text, text ? text : (const char *)f.at, n);
     file_unmap(&f);
-    if (ok && memchr(l->text, 0, n)) ok = fail(e, "%s: found a zero byte, want one label a line", a->labels_file);
+    if (ok && memchr(l->text, 0, n))
+        ok = fail(e, "%s: found a zero byte, want one label a line", a->labels_file);
     for (char *at = l->text, *end; ok && at <= l->text + n; at = end + 1) {
         end = memchr(at, cut, (size_t)(l->text + n - at));
         if (!end) end = l->text + n;
@@ -304,7 +346,8 @@ static bool fill_templates(const Labels *l, const Texts *templates, Texts *out, 
     *out = (Texts){ calloc((size_t)l->list.count * (size_t)k, sizeof *out->at), l->list.count * k };
     bool ok = out->at != NULL;
     for (int i = 0; ok && i < out->count; i++) {
-        const char *label = l->list.at[i / k], *form = templates->at[i % k], *hole = strstr(form, "{}");
+        const char *label = l->list.at[i / k], *form = templates->at[i % k],
+                   *hole = strstr(form, "{}");
         size_t room = strlen(form) + strlen(label) + 1;
         char *text = malloc(room);
         if (text) snprintf(text, room, "%.*s%s%s", (int)(hole - form), form, label, hole + 2);
@@ -352,7 +395,8 @@ static void print_class(const Args *a, const char *file, const char *label, doub
 }
 
 /* The labels of one file, best first; equal ones in the order given. */
-static void print_classes(const Args *a, const char *file, const Labels *l, double *p, const double *cosines)
+static void print_classes(const Args *a, const char *file, const Labels *l, double *p,
+                          const double *cosines)
 {
     const int most = a->top ? a->top : l->list.count;
     for (int rank = 0; rank < imin(most, l->list.count); rank++) {
@@ -396,7 +440,9 @@ int verb_classify(Args *a, Error *e)
     Reader r = { 0 };
     bool done = false, ok = true;
     for (int i = 0; ok && i < templates->count; i++)
-        if (!strstr(templates->at[i], "{}")) ok = misuse(e, "--template: found '%s', want {} where the label goes", templates->at[i]);
+        if (!strstr(templates->at[i], "{}"))
+            ok =
+                misuse(e, "--template: found '%s', want {} where the label goes", templates->at[i]);
     ok = ok && labels_read(&labels, a, e) && fill_templates(&labels, templates, &filled, e)
         && reader_open(&r, a, &filled, a->options->operands.count, &done, e);
     if (ok && !done) ok = classify(&r, a, &labels, &filled, e);

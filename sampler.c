@@ -173,7 +173,7 @@ static bool read_key(Schedule *s, const Json *config, const struct Key *k, const
                      Error *e)
 {
     void *field = (char *)s + k->field;
-    bool truth = *(int *)field == 1;
+    bool truth = false;
     switch (k->type) {
     case WHOLE: return json_int(config, k->name, (int)k->low, (int)k->high, field, where, e);
     case NUMBER: return json_float(config, k->name, k->low, k->high, field, where, e);

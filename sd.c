@@ -1,4 +1,5 @@
-/* sd.c - Stable Diffusion: text to picture.          (diffusers StableDiffusionPipeline and its Img2Img sister)
+/* sd.c - Stable Diffusion: text to picture.
+ *                                        (diffusers StableDiffusionPipeline and its Img2Img sister)
  * Read in this order: the stages, the run, what is checked before, opening.
  * Not here: inpainting UNets, SDXL, safety checkers. */
 #include "sd.h"
@@ -11,17 +12,17 @@ typedef struct {
     const Sd *sd;
     const SdRequest *r;
     Arena m;
-    int h, w;                              /* latents */
-    size_t count;                          /* values of the latents: c * h * w */
-    int halves;                            /* 2: guidance asks without the text and with it, in one batch */
-    Tensor context;                        /* [halves,T,C], at the bottom of the arena */
-    float *x, *picture;                    /* latents as torch lays them out: [c][h][w] */
-    float *batch;                          /* [halves][h][w][c], in and out of the UNet */
+    int h, w;                      /* latents */
+    size_t count;                  /* values of the latents: c * h * w */
+    int halves;                    /* 2: guidance asks without the text and with it, in one batch */
+    Tensor context;                /* [halves,T,C], at the bottom of the arena */
+    float *x, *picture;            /* latents as torch lays them out: [c][h][w] */
+    float *batch;                  /* [halves][h][w][c], in and out of the UNet */
     Rng rng;
     int calls;
 } Run;
 
-/* ---- between torch's layout and ours -------------------------------------------------------------------- */
+/* ---- between torch's layout and ours --------------------------------------------------------- */
 
 /* [c][n] -> [n][c], and back. */
 static void channels_last(const float *from, size_t c, size_t n, float *to)
@@ -35,7 +36,7 @@ static void channels_first(const float *from, size_t c, size_t n, float *to)
         for (size_t i = 0; i < c; i++) to[i * n + j] = from[j * c + i];
 }
 
-/* ---- stage 1: text ----------------------------------------------------------------------------------------- */
+/* ---- stage 1: text --------------------------------------------------------------------------- */
 
 static int text_length(const Sd *s)
 {
@@ -65,7 +66,8 @@ static int context_tokens(const Sd *s, const SdRequest *r)
 static Tensor encode_text(Arena *m, const Sd *s, const SdRequest *r, int halves, const int *ids)
 {
     const int n = context_tokens(s, r), c = s->text.encoder.width;
-    const float *given[2] = { halves == 2 ? r->negative_embeds : r->prompt_embeds, r->prompt_embeds };
+    const float *given[2] = { halves == 2 ? r->negative_embeds : r->prompt_embeds,
+                              r->prompt_embeds };
     Tensor context = tensor(m, halves, n, 1, c);
     const size_t top = m->used;
     trace_enter("text_encoder");
@@ -92,30 +94,35 @@ static bool run_text(Run *run, Error *e)
     if (ok && run->halves == 2 && !r->negative_embeds) ok = text_ids(run->sd, r->negative, ids, e);
     if (ok && !r->prompt_embeds) ok = text_ids(run->sd, r->prompt, ids + (run->halves - 1) * n, e);
     if (ok) run->context = encode_text(&run->m, run->sd, r, run->halves, ids);
-    if (ok && !all_finite(run->context)) ok = fail(e, "%s: text embedding: not finite", run->sd->path);
+    if (ok && !all_finite(run->context))
+        ok = fail(e, "%s: text embedding: not finite", run->sd->path);
     free(ids);
     return ok;
 }
 
-/* ---- stage 2: a picture to start from ------------------------------------------------------------------------ */
+/* ---- stage 2: a picture to start from -------------------------------------------------------- */
 
 /* 8-bit RGB -> -1..1, [1,H,W,3]. */
 static Tensor picture_tensor(Arena *m, const Picture *p, int h, int w)
 {
     Tensor x = tensor(m, 1, h, w, 3);
-    for (size_t i = 0; m->base && i < tensor_count(x); i++) x.at[i] = (float)p->rgb[i] / 255.0f * 2.0f - 1.0f;
+    for (size_t i = 0; m->base && i < tensor_count(x); i++)
+        x.at[i] = (float)p->rgb[i] / 255.0f * 2.0f - 1.0f;
     return x;
 }
 
-/* latent_dist.sample() * scaling_factor: mean + exp(log variance / 2) * noise     DiagonalGaussianDistribution */
+/* latent_dist.sample() * scaling_factor: mean + exp(log variance / 2) * noise
+ *                                                                   DiagonalGaussianDistribution */
 static bool run_encode(Run *run, Error *e)
 {
     const Vae *v = &run->sd->vae;
     const size_t top = run->m.used, n = (size_t)run->h * (size_t)run->w, c = (size_t)v->latents;
     trace_enter("vae");
-    Tensor moments = vae_encode(&run->m, v, picture_tensor(&run->m, run->r->init, run->r->height, run->r->width));
+    Tensor moments = vae_encode(&run->m, v, picture_tensor(&run->m, run->r->init, run->r->height,
+                                                           run->r->width));
     trace_leave();
-    if (!all_finite(moments)) return fail(e, "%s: encoding the picture: not finite", v->weights.path);
+    if (!all_finite(moments))
+        return fail(e, "%s: encoding the picture: not finite", v->weights.path);
     randn(&run->rng, run->picture, run->count);
     for (size_t i = 0; i < c; i++)
         for (size_t j = 0; j < n; j++) {
@@ -128,7 +135,7 @@ static bool run_encode(Run *run, Error *e)
     return true;
 }
 
-/* ---- stage 3: denoising ----------------------------------------------------------------------------------------- */
+/* ---- stage 3: denoising ---------------------------------------------------------------------- */
 
 /* The UNet on run->batch: [halves,h,w,c] in place. */
 static void predict(Run *run, double t)
@@ -142,13 +149,14 @@ static void predict(Run *run, double t)
     run->m.used = top;
 }
 
-/* e(x) + g (e(x, text) - e(x)): classifier-free guidance, a model made of one asked twice.  Ho & Salimans 2022 */
+/* e(x) + g (e(x, text) - e(x)): classifier-free guidance, a model made of one asked twice.
+ *                                                                             Ho & Salimans 2022 */
 static bool guided(void *self, const float *x, double t, float *prediction, Error *e)
 {
     Run *run = self;
     const size_t c = (size_t)run->sd->unet.in, n = (size_t)run->h * (size_t)run->w;
     const float g = (float)run->r->guidance;
-    (void)e;                                                       /* sample() looks for what is not finite */
+    (void)e;                                            /* sample() looks for what is not finite */
     channels_last(x, c, n, run->batch);
     if (run->halves == 2) memcpy(run->batch + run->count, run->batch, run->count * sizeof(float));
     predict(run, t);
@@ -163,9 +171,10 @@ static bool guided(void *self, const float *x, double t, float *prediction, Erro
 static bool run_denoise(Run *run, Error *e)
 {
     const SdRequest *r = run->r;
-    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps, .eta = r->eta,
-                         .picture = r->init ? run->picture : NULL, .strength = r->strength, .rng = &run->rng,
-                         .count = run->count, .each = r->step, .self = r->self };
+    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
+                         .eta = r->eta, .picture = r->init ? run->picture : NULL,
+                         .strength = r->strength, .rng = &run->rng, .count = run->count,
+                         .each = r->step, .self = r->self };
     if (r->latents) memcpy(run->x, r->latents, run->count * sizeof(float));
     else randn(&run->rng, run->x, run->count);
     if (!sample(&run->sd->schedule, &o, run->x, guided, run, e)) return false;
@@ -173,7 +182,7 @@ static bool run_denoise(Run *run, Error *e)
     return true;
 }
 
-/* ---- stage 4: pixels ---------------------------------------------------------------------------------------------- */
+/* ---- stage 4: pixels ------------------------------------------------------------------------- */
 
 /* clamp(x / 2 + 0.5) * 255, a half to the even level, as numpy rounds. */
 static uint8_t level(float x)
@@ -194,11 +203,12 @@ static bool run_decode(Run *run, Picture *out, Error *e)
     channels_last(run->x, c, n, run->batch);
     trace_enter("vae");
     Tensor x = from_host(&run->m, 1, run->h, run->w, v->latents, run->batch);
-    x = vae_decode(&run->m, v, x);                                                      /* [1,H,W,3] */
+    x = vae_decode(&run->m, v, x);                                              /* [1,H,W,3] */
     trace_leave();
     if (!all_finite(x)) return fail(e, "%s: decoding the picture: not finite", v->weights.path);
     *out = (Picture){ .w = x.w, .h = x.h, .rgb = malloc(tensor_count(x)) };
-    if (!out->rgb) return fail(e, "out of memory: needed %zu bytes for the picture", tensor_count(x));
+    if (!out->rgb)
+        return fail(e, "out of memory: needed %zu bytes for the picture", tensor_count(x));
     size_t different = 0;
     for (size_t i = 0; i < tensor_count(x); i++) {
         out->rgb[i] = level(x.at[i]);
@@ -206,11 +216,11 @@ static bool run_decode(Run *run, Picture *out, Error *e)
     }
     if (different) return true;
     picture_free(out);
-    return fail(e, "%s: decoding the picture: every pixel is the same: the weights or the latents are broken",
-                v->weights.path);
+    return fail(e, "%s: decoding the picture: every pixel is the same: the weights or the latents "
+                "are broken", v->weights.path);
 }
 
-/* ---- the run ------------------------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static int halves(const SdRequest *r) { return r->guidance > 1 ? 2 : 1; }
 
@@ -218,21 +228,26 @@ void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
 {
     static const char *const names[SD_STAGES] = { "text", "encode", "unet", "decode" };
     const int h = r->height / s->vae.factor, w = r->width / s->vae.factor;
-    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps, .eta = r->eta,
-                         .picture = r->init ? (const float *)r->init->rgb : NULL, .strength = r->strength };
+    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
+                         .eta = r->eta, .picture = r->init ? (const float *)r->init->rgb : NULL,
+                         .strength = r->strength };
     SamplerPlan plan = { 0 };
     int calls = r->steps;
     if (sampler_plan(&plan, &s->schedule, &o, &(Error){ 0 })) calls = plan.end - plan.first;
     sampler_plan_free(&plan);
     for (int i = 0; i < SD_STAGES; i++) {
         Arena m = { 0 };
-        Tensor context = { .b = halves(r), .h = context_tokens(s, r), .w = 1, .c = s->text.encoder.width };
+        Tensor context = { .b = halves(r), .h = context_tokens(s, r), .w = 1,
+                           .c = s->text.encoder.width };
         if (i == SD_TEXT) encode_text(&m, s, r, halves(r), NULL);
-        if (i == SD_ENCODE || i == SD_UNET) context = tensor(&m, context.b, context.h, 1, context.c);
-        if (i == SD_ENCODE && r->init) vae_encode(&m, &s->vae, picture_tensor(&m, NULL, r->height, r->width));
+        if (i == SD_ENCODE || i == SD_UNET)
+            context = tensor(&m, context.b, context.h, 1, context.c);
+        if (i == SD_ENCODE && r->init)
+            vae_encode(&m, &s->vae, picture_tensor(&m, NULL, r->height, r->width));
         if (i == SD_UNET) unet(&m, &s->unet, tensor(&m, halves(r), h, w, s->unet.in), 0, context);
         if (i == SD_DECODE) vae_decode(&m, &s->vae, tensor(&m, 1, h, w, s->vae.latents));
-        stages[i] = (SdStage){ names[i], m.peak, m.macs, m.weight_bytes, i == SD_UNET ? calls : i == SD_ENCODE ? !!r->init : 1 };
+        stages[i] = (SdStage){ names[i], m.peak, m.macs, m.weight_bytes,
+                               i == SD_UNET ? calls : i == SD_ENCODE ? !!r->init : 1 };
         if (!stages[i].calls) stages[i].memory = 0;
     }
 }
@@ -250,12 +265,14 @@ static bool run_open(Run *run, Error *e)
     sd_plan(run->sd, run->r, stages);
     const size_t need = largest(stages), limit = run->r->max_memory;
     if (limit && need > limit)
-        return fail(e, "memory: this run needs %zu bytes for activations, the limit is %zu", need, limit);
+        return fail(e, "memory: this run needs %zu bytes for activations, the limit is %zu", need,
+                    limit);
     const size_t n = run->count * sizeof(float);
     run->x = malloc(n);
     run->picture = malloc(n);
     run->batch = malloc(2 * n);
-    if (!run->x || !run->picture || !run->batch) return fail(e, "out of memory: needed %zu bytes for latents", 4 * n);
+    if (!run->x || !run->picture || !run->batch)
+        return fail(e, "out of memory: needed %zu bytes for latents", 4 * n);
     return arena_open(&run->m, need, run->r->scratch, e);
 }
 
@@ -287,12 +304,12 @@ bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e)
     return ok;
 }
 
-/* ---- what is checked before --------------------------------------------------------------------------------------- */
+/* ---- what is checked before ------------------------------------------------------------------ */
 
 SdRequest sd_defaults(const Sd *s)
 {
-    return (SdRequest){ .width = s->size, .height = s->size, .steps = 50, .guidance = 7.5, .strength = 0.75,
-                        .method = -1, .schedule = -1 };
+    return (SdRequest){ .width = s->size, .height = s->size, .steps = 50, .guidance = 7.5,
+                        .strength = 0.75, .method = -1, .schedule = -1 };
 }
 
 /* A misuse: the same words, another exit code. */
@@ -300,20 +317,25 @@ static bool misused(Error *e) { e->code = 2; return false; }
 
 static bool check_size(const Sd *s, const char *what, int n, Error *e)
 {
-    const int f = s->vae.factor, most = 8192 / f * f, below = imax(f, n / f * f), above = imin(most, below + f);
+    const int f = s->vae.factor, most = 8192 / f * f,
+              below = imax(f, n / f * f), above = imin(most, below + f);
     if (n >= f && n <= most && n % f == 0) return true;
-    fail(e, "%s: found %d, want a multiple of %d in %d..%d: %d or %d", what, n, f, f, most, imin(below, most), above);
+    fail(e, "%s: found %d, want a multiple of %d in %d..%d: %d or %d", what, n, f, f, most,
+         imin(below, most), above);
     return misused(e);
 }
 
 bool sd_check(const Sd *s, const SdRequest *r, Error *e)
 {
     SamplerPlan plan = { 0 };
-    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps, .eta = r->eta,
-                         .picture = r->init ? (const float *)r->init->rgb : NULL, .strength = r->strength };
-    if (!check_size(s, "width", r->width, e) || !check_size(s, "height", r->height, e)) return false;
+    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
+                         .eta = r->eta, .picture = r->init ? (const float *)r->init->rgb : NULL,
+                         .strength = r->strength };
+    if (!check_size(s, "width", r->width, e) || !check_size(s, "height", r->height, e))
+        return false;
     if (r->clip_skip < 0 || r->clip_skip >= s->text.encoder.layers) {
-        fail(e, "clip skip: found %d layers left out, this text encoder has %d", r->clip_skip, s->text.encoder.layers);
+        fail(e, "clip skip: found %d layers left out, this text encoder has %d", r->clip_skip,
+             s->text.encoder.layers);
         return misused(e);
     }
     if (r->init && (r->init->w != r->width || r->init->h != r->height)) {
@@ -322,7 +344,8 @@ bool sd_check(const Sd *s, const SdRequest *r, Error *e)
     }
     if ((r->prompt_embeds != NULL) != (r->negative_embeds != NULL) && halves(r) == 2
         && r->embed_tokens != text_length(s)) {
-        fail(e, "embeddings: found %d tokens, want %d beside a text", r->embed_tokens, text_length(s));
+        fail(e, "embeddings: found %d tokens, want %d beside a text", r->embed_tokens,
+             text_length(s));
         return misused(e);
     }
     bool ok = sampler_plan(&plan, &s->schedule, &o, e) || misused(e);
@@ -341,7 +364,7 @@ char *sd_lost(const Sd *s, const char *text, Error *e)
     return lost;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool index_check(const char *folder, Error *e)
 {
@@ -350,8 +373,10 @@ static bool index_check(const char *folder, Error *e)
     const char *name = NULL;
     bool ok = index && json_string(index, "_class_name", &name, path, e);
     if (ok && (!name || strncmp(name, "StableDiffusion", 15)))
-        ok = fail(e, "%s: _class_name: found %s, want StableDiffusionPipeline", path, name ? name : "nothing");
-    if (ok && (strstr(name, "XL") || strstr(name, "Diffusion3") || strstr(name, "Inpaint") || strstr(name, "Upscale")))
+        ok = fail(e, "%s: _class_name: found %s, want StableDiffusionPipeline", path,
+                  name ? name : "nothing");
+    if (ok && (strstr(name, "XL") || strstr(name, "Diffusion3") || strstr(name, "Inpaint")
+               || strstr(name, "Upscale")))
         ok = fail(e, "%s: %s is not supported, only Stable Diffusion 1.x and 2.x", path, name);
     json_free(index);
     free(path);
@@ -374,15 +399,17 @@ static bool parts_fit(const Sd *s, Error *e)
 {
     const Unet *u = &s->unet;
     if (u->in == 9)
-        return fail(e, "%s: in_channels: found 9: an inpainting UNet is not supported", u->weights.path);
+        return fail(e, "%s: in_channels: found 9: an inpainting UNet is not supported",
+                    u->weights.path);
     if (u->in != s->vae.latents || u->out != s->vae.latents)
-        return fail(e, "%s: in_channels and out_channels: found %d and %d, the VAE has %d latent channels",
-                    u->weights.path, u->in, u->out, s->vae.latents);
+        return fail(e, "%s: in_channels and out_channels: found %d and %d, the VAE has %d latent "
+                    "channels", u->weights.path, u->in, u->out, s->vae.latents);
     if (s->vae.pixels != 3)
-        return fail(e, "%s: in_channels: found %d, want 3 for pictures", s->vae.weights.path, s->vae.pixels);
+        return fail(e, "%s: in_channels: found %d, want 3 for pictures", s->vae.weights.path,
+                    s->vae.pixels);
     if (u->context != s->text.encoder.width)
-        return fail(e, "%s: cross_attention_dim: found %d, the text encoder is %d wide", u->weights.path, u->context,
-                    s->text.encoder.width);
+        return fail(e, "%s: cross_attention_dim: found %d, the text encoder is %d wide",
+                    u->weights.path, u->context, s->text.encoder.width);
     if (tok_vocabulary(s->tok) > s->text.vocabulary)
         return fail(e, "%s: tokenizer: found %d tokens, the text encoder has room for %d", s->path,
                     tok_vocabulary(s->tok), s->text.vocabulary);

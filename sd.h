@@ -1,11 +1,12 @@
-/* sd.h - Stable Diffusion: text to picture.           (diffusers StableDiffusionPipeline and its Img2Img sister)
+/* sd.h - Stable Diffusion: text to picture.
+ *                                        (diffusers StableDiffusionPipeline and its Img2Img sister)
  *
  *     Sd sd;
  *     if (!sd_open(&sd, "stable-diffusion-v1-5", NULL, &e)) ...
  *     SdRequest r = sd_defaults(&sd);
  *     r.prompt = "A serene lake"; r.seed = 7;
  *     Picture p;
- *     if (sd_generate(&sd, &r, &p, &e)) ...                the picture that diffusers gives for seed 7
+ *     if (sd_generate(&sd, &r, &p, &e)) ...        the picture that diffusers gives for seed 7
  *     sd_close(&sd);
  *
  * Everything a run needs is checked before anything is computed; a run that fails makes nothing. */
@@ -24,8 +25,8 @@ typedef struct {
     ClipText text;
     Unet unet;
     Vae vae;
-    Schedule schedule;                     /* scheduler_config.json */
-    int size;                              /* pixels a side that the model was made for */
+    Schedule schedule;                /* scheduler_config.json */
+    int size;                         /* pixels a side that the model was made for */
 } Sd;
 
 /* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/.
@@ -33,28 +34,32 @@ typedef struct {
 bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e);
 void sd_close(Sd *s);
 
-/* Called after every call of the UNet with the latents [C][H/f][W/f] and the clean ones they promise so far; false
- * stops the run. */
+/* Called after every call of the UNet with the latents [C][H/f][W/f] and the clean ones they
+ * promise so far; false stops the run. */
 typedef bool SdStep(void *self, int call, int calls, const float *latents, const float *x0);
 
 typedef struct {
-    const char *prompt, *negative;         /* UTF-8; NULL: empty */
-    int width, height;                     /* pixels, multiples of the VAE's factor */
+    const char *prompt, *negative;    /* UTF-8; NULL: empty */
+    int width, height;                /* pixels, multiples of the VAE's factor */
     int steps;
-    double guidance;                       /* 1 and below: off, the negative prompt then has no effect */
-    double eta, strength;                  /* strength counts with a picture to start from */
-    int method, schedule;                  /* of sampler.h */
-    int clip_skip;                         /* diffusers': layers left out */
+    double guidance;                  /* 1 and below: off, the negative prompt then has no effect */
+    double eta, strength;             /* strength counts with a picture to start from */
+    int method, schedule;             /* of sampler.h */
+    int clip_skip;                    /* diffusers': layers left out */
     uint64_t seed;
-    const Picture *init;                   /* picture to picture; already width x height */
-    const float *latents;                  /* unit normal [C][H/f][W/f] instead of the seed's noise, or NULL */
-    const float *prompt_embeds, *negative_embeds;       /* [embed_tokens][text width] instead of texts, or NULL */
+    const Picture *init;              /* picture to picture; already width x height */
+    /* unit normal [C][H/f][W/f] instead of the seed's noise, or NULL */
+    const float *latents;
+    /* [embed_tokens][text width] instead of texts, or NULL */
+    const float *prompt_embeds, *negative_embeds;
     int embed_tokens;
-    SdStep *step; void *self;              /* after each call of the UNet: progress, preview, cancel; may be NULL */
-    size_t max_memory;                     /* bytes; 0: no limit */
-    const char *scratch;                   /* activations in this file; NULL: in memory */
-    float *latents_out;                    /* if set: receives the final latents, scaled as the UNet sees them */
-    double *seconds;                       /* if set: receives SD_STAGES wall times */
+    /* after each call of the UNet: progress, preview, cancel; may be NULL */
+    SdStep *step; void *self;
+    size_t max_memory;                /* bytes; 0: no limit */
+    const char *scratch;              /* activations in this file; NULL: in memory */
+    /* if set: receives the final latents, scaled as the UNet sees them */
+    float *latents_out;
+    double *seconds;                  /* if set: receives SD_STAGES wall times */
 } SdRequest;
 
 /* The model's size, 50 steps, guidance 7.5, the file's sampler, eta 0. */

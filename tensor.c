@@ -1,6 +1,7 @@
 /* tensor.c - the operations of tensor.h over the inner loops of kernel.h.
  * Read in this order: the machine, memory, weights, products, Winograd, attention, norms, trace.
- * OpenMP and instruction sets are named here and in kernel.h alone.  Every parallel loop splits outputs. */
+ * OpenMP and instruction sets are named here and in kernel.h alone.  Every parallel loop splits
+ * outputs. */
 #include "tensor.h"
 
 #include <math.h>
@@ -17,10 +18,11 @@
 #include <arm_neon.h>
 #endif
 
-/* ---- the inner loops, once an instruction set ---------------------------------------------------- */
+/* ---- the inner loops, once an instruction set ------------------------------------------------ */
 
-/* fmaf in plain C.  The product of two floats is exact in double; rounding their sum twice errs only when
- * the double falls exactly between two floats, or is too small to be a normal float: then ask libm. */
+/* fmaf in plain C.  The product of two floats is exact in double; rounding their sum twice errs
+ * only when the double falls exactly between two floats, or is too small to be a normal float: then
+ * ask libm. */
 static inline float fused(float a, float b, float c)
 {
 #if defined(FP_FAST_FMAF)
@@ -51,9 +53,9 @@ static inline float brain_value(const uint8_t *p)
 static inline float half_value(const uint8_t *p)
 {
     uint32_t h = p[0] | (uint32_t)p[1] << 8, sign = (h & 0x8000) << 16, rest = h & 0x7fff;
-    if (rest >= 0x7c00)                                    /* infinity, or NaN: made quiet as hardware does */
+    if (rest >= 0x7c00)                          /* infinity, or NaN: made quiet as hardware does */
         return bits_value(sign | 0x7f800000 | rest << 13 | (rest > 0x7c00 ? 0x400000 : 0));
-    float magnitude = bits_value(rest << 13) * 0x1p112f;                   /* exact, subnormals included */
+    float magnitude = bits_value(rest << 13) * 0x1p112f;            /* exact, subnormals included */
     return sign ? -magnitude : magnitude;
 }
 static inline float any_value(int type, const uint8_t *p)
@@ -62,7 +64,7 @@ static inline float any_value(int type, const uint8_t *p)
 }
 
 #if defined(__GNUC__)
-#pragma GCC diagnostic ignored "-Wpsabi"                   /* wide vectors never cross a call that exists */
+#pragma GCC diagnostic ignored "-Wpsabi"           /* wide vectors never cross a call that exists */
 #endif
 #define ISA ISA_C
 #include "kernel.h"
@@ -76,7 +78,7 @@ static inline float any_value(int type, const uint8_t *p)
 #include "kernel.h"
 #endif
 
-/* ---- the machine ---------------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 static struct { const Kernels *k; int threads; } machine;
 
@@ -124,9 +126,11 @@ bool machine_choose(int threads, const char *isa, Error *e)
 {
     const Kernels *best = NULL;
     for (size_t i = 0; i < countof(kernels) && !best; i++)
-        if (kernels[i].runs() && (!isa || !strcmp(isa, kernels[i].kernels->name))) best = kernels[i].kernels;
-    if (!best) return fail(e, "instruction set: found '%s', this machine has %s", isa ? isa : "none",
-                           machine_isas());
+        if (kernels[i].runs() && (!isa || !strcmp(isa, kernels[i].kernels->name)))
+            best = kernels[i].kernels;
+    if (!best)
+        return fail(e, "instruction set: found '%s', this machine has %s", isa ? isa : "none",
+                    machine_isas());
     if (threads < 0 || threads > 1024) return fail(e, "threads: found %d, want 1..1024", threads);
     machine.k = best;
 #if defined(_OPENMP)
@@ -164,10 +168,10 @@ double machine_peak(void)
     return best;
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
-/* Bytes at the top of the arena, on a cache line.  An arena smaller than its plan stops computing and goes
- * on counting: its owner finds base gone and peak telling the need. */
+/* Bytes at the top of the arena, on a cache line.  An arena smaller than its plan stops computing
+ * and goes on counting: its owner finds base gone and peak telling the need. */
 static void *take(Arena *m, size_t bytes)
 {
     size_t at = m->used;
@@ -216,7 +220,8 @@ Tensor copy(Arena *m, Tensor x)
     if (!m->base) return y;
     for (int i = 0, n = sources(x, s); i < n; first += (size_t)s[i++].c)
         for (size_t r = 0; r < rows_of(x); r++)
-            memcpy(y.at + r * (size_t)x.c + first, s[i].at + r * s[i].ld, (size_t)s[i].c * sizeof(float));
+            memcpy(y.at + r * (size_t)x.c + first, s[i].at + r * s[i].ld,
+                   (size_t)s[i].c * sizeof(float));
     return y;
 }
 
@@ -249,7 +254,7 @@ void to_host(Tensor x, float *values)
     if (x.at) memcpy(values, x.at, tensor_count(x) * sizeof(float));
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------ */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 size_t weight_count(Weight w)
 {
@@ -267,7 +272,8 @@ void weight_read(Weight w, size_t first, size_t count, float *out)
     for (size_t i = 0; i < count; i++) out[i] = any_value(w.type, p + i * size);
 }
 
-/* A vector of n floats in scratch, zeros (or `absent`) where the weight is missing, padded for a panel. */
+/* A vector of n floats in scratch, zeros (or `absent`) where the weight is missing, padded for a
+ * panel. */
 static float *take_vector(Arena *m, Weight w, size_t n, float absent)
 {
     size_t padded = (n + NR_MAX - 1) / NR_MAX * NR_MAX;
@@ -279,22 +285,23 @@ static float *take_vector(Arena *m, Weight w, size_t n, float absent)
     return v;
 }
 
-/* ---- products ----------------------------------------------------------------------------------------- */
+/* ---- products -------------------------------------------------------------------------------- */
 
-/* rows x weights: Y[row][o] = sum over parts, taps and k of X[row(tap)][k] * W[o][k][tap], then the finish.
- * A 1x1 product has one tap and rows as they lie; a convolution finds a row's source by its Window. */
+/* rows x weights: Y[row][o] = sum over parts, taps and k of X[row(tap)][k] * W[o][k][tap], then the
+ * finish.  A 1x1 product has one tap and rows as they lie; a convolution finds a row's source by
+ * its Window. */
 typedef struct {
     Tensor x;
     Weight w;
     const float *bias;
-    int kh, kw;                          /* taps */
+    int kh, kw;                /* taps */
     Window at;
-    bool gated;                          /* GEGLU: outs more outputs behind the first ones are the gates */
+    bool gated;                /* GEGLU: outs more outputs behind the first ones are the gates */
     Act act;
-    Tensor r;                            /* added after all; at NULL: nothing; [B,1,1,O]: to every position */
+    Tensor r;                  /* added after all; at NULL: nothing; [B,1,1,O]: to every position */
     Tensor y;
-    int apart;                           /* rows of y lie so many rows apart; 0 is 1 */
-    const float *zero;                   /* the row outside a picture */
+    int apart;                 /* rows of y lie so many rows apart; 0 is 1 */
+    const float *zero;         /* the row outside a picture */
 } Product;
 
 enum { BLOCK_ROWS = 96, GROUP_OUTS = 128, PANEL_BYTES = 2 << 20 };       /* caches, not results */
@@ -302,7 +309,8 @@ enum { BLOCK_ROWS = 96, GROUP_OUTS = 128, PANEL_BYTES = 2 << 20 };       /* cach
 /* One chunk of the sum: n channels of one source, all taps. */
 typedef struct { Source source; size_t from, first, n; } Part;
 
-/* Step to the next chunk; part starts all zero.  Chunks do not cross from head to tail of a concat. */
+/* Step to the next chunk; part starts all zero.  Chunks do not cross from head to tail of a
+ * concat. */
 static bool next_part(const Product *p, Part *part)
 {
     Source s[2];
@@ -323,7 +331,8 @@ static int nearest(int i, int from, int to)
 }
 
 /* Pointers to the source rows of outputs first .. first + n of tap (ky, kx). */
-static void point_rows(const Product *p, Source s, size_t first, size_t n, int ky, int kx, const float **row)
+static void point_rows(const Product *p, Source s, size_t first, size_t n, int ky, int kx,
+                       const float **row)
 {
     const Tensor y = p->y, x = p->x;
     if (!p->at.stride) {
@@ -353,21 +362,24 @@ static void pack_group(const Product *p, int out, int panels, float *packed)
     for (Part part = { 0 }; next_part(p, &part);)
         for (int j = 0; j < panels * (p->gated ? 2 : 1); j++) {
             int o = out + j % panels * k->nr, gate = j >= panels ? p->y.c : 0;
-            const uint8_t *w = (const uint8_t *)p->w.at + (size_t)(o + gate) * ld * value_bytes(p->w.type);
-            k->pack(p->w.type, w, ld, imin(k->nr, p->y.c - o), part.first * taps, part.n * taps, taps,
-                    packed, part.n * (size_t)k->nr);
+            const uint8_t *w = (const uint8_t *)p->w.at
+                + (size_t)(o + gate) * ld * value_bytes(p->w.type);
+            k->pack(p->w.type, w, ld, imin(k->nr, p->y.c - o), part.first * taps, part.n * taps,
+                    taps, packed, part.n * (size_t)k->nr);
             packed += part.n * taps * (size_t)k->nr;
         }
 }
 
 /* Bias, activation and residual of rows first .. first + n, outputs out .. out + outs. */
-static void finish_rows(const Product *p, size_t first, size_t n, int out, int outs, const float *sum, size_t ld)
+static void finish_rows(const Product *p, size_t first, size_t n, int out, int outs,
+                        const float *sum, size_t ld)
 {
     const size_t c = (size_t)p->y.c, per = positions(p->y);
     const bool spread = p->r.at && (positions(p->r) != per || p->r.b != p->y.b);
     const size_t step = c * imax(1, p->apart);
     for (size_t end = first + n; first < end; first += n, sum += n * ld) {
-        n = spread ? zmin(end - first, per - first % per) : end - first;  /* one item, one row to add */
+        n = spread ? zmin(end - first, per - first % per)
+            : end - first;                                            /* one item, one row to add */
         float *y = p->y.at + first * step + out;
         const float *r = !p->r.at ? NULL
             : p->r.at + (!spread ? first : p->r.b == 1 ? 0 : first / per) * c + out;
@@ -375,7 +387,8 @@ static void finish_rows(const Product *p, size_t first, size_t n, int out, int o
             machine.k->gated(sum, sum + ld / 2, ld, (int)n, outs, p->bias + out,
                              p->bias + p->y.c + out, y, step);
         else
-            machine.k->finish(sum, ld, (int)n, outs, p->bias + out, p->act, r, spread ? 0 : c, y, step);
+            machine.k->finish(sum, ld, (int)n, outs, p->bias + out, p->act, r, spread ? 0 : c,
+                              y, step);
     }
 }
 
@@ -407,7 +420,8 @@ static void product_task(const Product *p, size_t first, size_t last, int out, i
     }
 }
 
-/* Cut the outputs into tasks: groups of panels that stay in cache, and rows where there are few groups. */
+/* Cut the outputs into tasks: groups of panels that stay in cache, and rows where there are few
+ * groups. */
 static void product(Arena *m, Product p)
 {
     const Kernels *k = chosen();
@@ -433,7 +447,8 @@ static void product(Arena *m, Product p)
         const int count = imin(group, panels - (int)(t / cuts) * group);
         const size_t first = t % cuts * span, last = zmin(first + span, rows);
         float *mine = memory + (size_t)THREAD * scratch;
-        if (first < last && count > 0) product_task(&p, first, last, out, count, mine, mine + packed);
+        if (first < last && count > 0)
+            product_task(&p, first, last, out, count, mine, mine + packed);
     }
 }
 
@@ -441,8 +456,8 @@ static void linear_to(Arena *m, Tensor y, Tensor x, const Linear *w, Act act, Te
 {
     const size_t top = m->used;
     const float *bias = take_vector(m, w->b, (size_t)y.c * (gated ? 2 : 1), 0);
-    product(m, (Product){ .x = x, .w = w->w, .bias = bias, .kh = 1, .kw = 1, .gated = gated, .act = act,
-                          .r = r, .y = y });
+    product(m, (Product){ .x = x, .w = w->w, .bias = bias, .kh = 1, .kw = 1, .gated = gated,
+                          .act = act, .r = r, .y = y });
     m->used = top;
 }
 
@@ -470,21 +485,22 @@ Tensor geglu(Arena *m, Tensor x, const Linear *w)
     return y;
 }
 
-/* ---- convolutions: a product that finds its rows, or Winograd ------------------------------------------- */
+/* ---- convolutions: a product that finds its rows, or Winograd -------------------------------- */
 
 /* By the layer's shape alone, so that every machine takes the same way. */
 static bool by_winograd(const Product *p)
 {
     return p->kh == 3 && p->kw == 3 && p->at.stride == 1 && p->at.before == 1 && p->at.after == 1
-        && p->at.dilation <= 1 && p->y.h >= 4 && p->y.w >= 4 && p->x.c % 16 == 0 && p->y.c % 16 == 0;
+        && p->at.dilation <= 1 && p->y.h >= 4 && p->y.w >= 4
+        && p->x.c % 16 == 0 && p->y.c % 16 == 0;
 }
 
 enum { WINO_TILES = 128, WINO_BYTES = 12 << 20, LINE = 16 };             /* caches, not results */
 
-/* The scratch of one convolution: V holds a block of transformed tiles for all threads; each thread has the
- * weights of a panel and chunk as they come (G), transformed (U), and the sums (M).  V is [36][chunk][tile][k],
- * so that a product reads it in one stream.  The 36 planes of each lie one cache line further apart than their
- * size, else they would share one cache set. */
+/* The scratch of one convolution: V holds a block of transformed tiles for all threads; each thread
+ * has the weights of a panel and chunk as they come (G), transformed (U), and the sums (M).  V is
+ * [36][chunk][tile][k], so that a product reads it in one stream.  The 36 planes of each lie one
+ * cache line further apart than their size, else they would share one cache set. */
 typedef struct {
     int across, down;                                  /* tiles of a picture */
     size_t tiles, block;                               /* of the batch; at a time */
@@ -520,7 +536,8 @@ static void wino_input(const Product *p, const Wino *n, size_t t, float *v)
 }
 
 /* All tiles first .. first + count of the block in V, one panel of outputs. */
-static void wino_panel(const Product *p, const Wino *n, size_t first, size_t count, int out, float *own)
+static void wino_panel(const Product *p, const Wino *n, size_t first, size_t count, int out,
+                       float *own)
 {
     const Kernels *k = machine.k;
     const size_t c = (size_t)p->x.c, nr = (size_t)k->nr, yc = (size_t)p->y.c;
@@ -543,13 +560,15 @@ static void wino_panel(const Product *p, const Wino *n, size_t first, size_t cou
         size_t b;
         int y0, x0;
         wino_place(n, first + t, &b, &y0, &x0);
-        const size_t at = ((b * (size_t)p->y.h + (size_t)y0) * (size_t)p->y.w + (size_t)x0) * yc + (size_t)out;
+        const size_t at = ((b * (size_t)p->y.h + (size_t)y0) * (size_t)p->y.w + (size_t)x0) * yc
+                        + (size_t)out;
         const bool spread = p->r.at && positions(p->r) == 1;
         const float *r = !p->r.at ? NULL
             : p->r.at + (!spread ? at : (p->r.b == 1 ? 0 : b * yc) + (size_t)out);
         const size_t line = (size_t)p->y.w * yc;
-        k->wino_out(sum + t * nr, n->m_plane, outs, p->bias + out, r, spread ? 0 : line, spread ? 0 : yc,
-                    p->y.at + at, line, yc, imin(4, p->y.h - y0), imin(4, p->y.w - x0));
+        k->wino_out(sum + t * nr, n->m_plane, outs, p->bias + out, r, spread ? 0 : line,
+                    spread ? 0 : yc, p->y.at + at, line, yc, imin(4, p->y.h - y0),
+                    imin(4, p->y.w - x0));
     }
 }
 
@@ -591,7 +610,8 @@ static void winograd(Arena *m, Product p)
 static void conv2d_to(Arena *m, Tensor y, Tensor x, const Linear *w, Window at, Tensor r)
 {
     const size_t top = m->used;
-    Product p = { .x = x, .w = w->w, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r, .y = y };
+    Product p = { .x = x, .w = w->w, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r,
+                  .y = y };
     p.bias = take_vector(m, w->b, (size_t)y.c, 0);
     p.zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
     (by_winograd(&p) ? winograd : product)(m, p);
@@ -626,15 +646,17 @@ Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation)
     Tensor y = tensor(m, x.b, x.h, 1, w->w.dim[0]);
     const size_t top = m->used;
     const int k = w->w.dim[2];
-    product(m, (Product){ .x = x, .w = w->w, .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k, .kw = 1,
-                          .at = { .stride = 1, .before = (k - 1) / 2 * dilation, .dilation = dilation }, .y = y,
-                          .zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0) });
+    product(m, (Product){ .x = x, .w = w->w, .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k,
+                          .kw = 1, .at = { .stride = 1, .before = (k - 1) / 2 * dilation,
+                                           .dilation = dilation },
+                          .y = y, .zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0) });
     m->used = top;
     return y;
 }
 
-/* Output t takes x[i] * w[t + pad - i * stride]: of every stride-th output the taps are the same, those from
- * `first` on in steps of stride.  Their weights [I,O,k] become [O,I,taps], the last tap first. */
+/* Output t takes x[i] * w[t + pad - i * stride]: of every stride-th output the taps are the same,
+ * those from `first` on in steps of stride.  Their weights [I,O,k] become [O,I,taps], the last tap
+ * first. */
 static void phase_weights(Weight w, int stride, int first, int taps, float *to)
 {
     const size_t outs = (size_t)w.dim[1], ins = (size_t)w.dim[0], k = (size_t)w.dim[2];
@@ -644,7 +666,7 @@ static void phase_weights(Weight w, int stride, int first, int taps, float *to)
             for (int j = 0; j < taps; j++) {
                 const size_t tap = (size_t)(first + (taps - 1 - j) * stride);
                 float *value = to + (o * ins + i) * (size_t)taps + j;
-                *value = 0;                                /* a stride longer than the kernel leaves gaps */
+                *value = 0;                        /* a stride longer than the kernel leaves gaps */
                 if (tap < k) weight_read(w, (i * outs + o) * k + tap, 1, value);
             }
 }
@@ -666,25 +688,28 @@ Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pa
             Tensor part = item(y, b);
             if (part.at) part.at += phase * outs;
             part.h = (y.h - phase + stride - 1) / stride;
-            product(m, (Product){ .x = item(x, b), .bias = bias, .kh = taps, .kw = 1, .y = part, .apart = stride,
-                                  .w = { weights, F32, 3, { outs, x.c, taps } }, .zero = zero,
-                                  .at = { .stride = 1, .before = taps - 1 - (phase + pad) / stride } });
+            product(m, (Product){ .x = item(x, b), .bias = bias, .kh = taps, .kw = 1, .y = part,
+                                  .apart = stride, .w = { weights, F32, 3, { outs, x.c, taps } },
+                                  .zero = zero,
+                                  .at = { .stride = 1,
+                                          .before = taps - 1 - (phase + pad) / stride } });
         }
     }
     m->used = top;
     return y;
 }
 
-/* ---- attention: queries in the lanes ----------------------------------------------------------------------- */
+/* ---- attention: queries in the lanes --------------------------------------------------------- */
 
-/* k and v are laid out anew head by head, to be read in streams: k [B,head][key][d], v [B,head][d][key]. */
+/* k and v are laid out anew head by head, to be read in streams: k [B,head][key][d],
+ * v [B,head][d][key]. */
 typedef struct {
     Tensor q, y;
     const float *k, *v;
     int heads, d, masks;
     bool causal;
     size_t keys;
-    const float *bias, *mask;              /* [heads][queries][keys], [masks][queries][keys]; or NULL */
+    const float *bias, *mask;          /* [heads][queries][keys], [masks][queries][keys]; or NULL */
 } Attention;
 
 static void gather_head(const Attention *a, Tensor from, size_t head, bool turned, float *to)
@@ -694,14 +719,17 @@ static void gather_head(const Attention *a, Tensor from, size_t head, bool turne
     if (turned)                                            /* 16 keys at a time stay in cache */
         for (size_t y = 0; y < a->keys; y += 16)
             for (size_t x = 0; x < d; x++)
-                for (size_t i = y; i < zmin(y + 16, a->keys); i++) to[x * a->keys + i] = row[i * c + x];
+                for (size_t i = y; i < zmin(y + 16, a->keys); i++)
+                    to[x * a->keys + i] = row[i * c + x];
     else
         for (size_t y = 0; y < a->keys; y++) memcpy(to + y * d, row + y * c, d * sizeof *to);
 }
 
-/* nr queries of one head.  S'[key][query] = K Q', softmax down the lanes, O'[d][query] = V' S': both
- * products are the micro-kernel, first with keys as rows, then with the head's channels as rows. */
-static void attention_task(const Attention *a, size_t head, size_t first, float *panel, float *s, float *o)
+/* nr queries of one head.  S'[key][query] = K Q', softmax down the lanes, O'[d][query] = V' S':
+ * both products are the micro-kernel, first with keys as rows, then with the head's channels as
+ * rows. */
+static void attention_task(const Attention *a, size_t head, size_t first, float *panel, float *s,
+                           float *o)
 {
     const Kernels *k = machine.k;
     const size_t c = (size_t)a->q.c, nr = (size_t)k->nr, mr = (size_t)k->mr, d = (size_t)a->d;
@@ -716,20 +744,22 @@ static void attention_task(const Attention *a, size_t head, size_t first, float 
         for (size_t i = 0; i < mr; i++) row[i] = key + (y + i) * d;
         k->tile((int)zmin(mr, keys - y), d, row, 0, 1, panel, s + y * nr, nr, false);
     }
-    if (a->causal)                                         /* query i of the block sees keys to first + i */
+    if (a->causal)                                 /* query i of the block sees keys to first + i */
         for (size_t y = first + 1; y < keys; y++)
             for (size_t i = 0; i < nr && first + i < y; i++) s[y * nr + i] = -INFINITY;
     for (size_t i = 0; a->bias && i < count; i++) {
         const float *bias = a->bias + (head % (size_t)a->heads * n + first + i) * keys;
         const size_t item = head / (size_t)a->heads;
-        const float *mask = a->masks ? a->mask + (item % (size_t)a->masks * n + first + i) * keys : NULL;
+        const float *mask = a->masks
+            ? a->mask + (item % (size_t)a->masks * n + first + i) * keys : NULL;
         for (size_t y = 0; y < keys; y++) s[y * nr + i] += mask ? bias[y] + mask[y] : bias[y];
     }
     k->softmax(s, keys, inverse);
     for (size_t y = 0; y < keys; y += KEY_CHUNK)
         for (size_t x = 0; x < d; x += mr) {
             for (size_t i = 0; i < mr; i++) row[i] = value + (x + i) * a->keys;
-            k->tile((int)zmin(mr, d - x), zmin(KEY_CHUNK, keys - y), row, y, 1, s + y * nr, o + x * nr, nr, y > 0);
+            k->tile((int)zmin(mr, d - x), zmin(KEY_CHUNK, keys - y), row, y, 1, s + y * nr,
+                    o + x * nr, nr, y > 0);
         }
     k->unpack(o, d, (int)count, inverse, a->y.at + at, c);
 }
@@ -746,7 +776,8 @@ static Tensor attend(Arena *m, Attention a, Tensor q, Tensor k, Tensor v)
     a.v = values;
     a.d = q.c / a.heads;
     a.keys = positions(k);
-    const size_t d = (size_t)a.d, scratch = (2 * d + a.keys) * nr, blocks = (positions(q) + nr - 1) / nr;
+    const size_t d = (size_t)a.d, scratch = (2 * d + a.keys) * nr,
+                 blocks = (positions(q) + nr - 1) / nr;
     float *memory = take_floats(m, scratch * (size_t)machine.threads);
     m->macs += 2.0 * (double)rows_of(q) * (double)a.keys * q.c;
     m->used = top;
@@ -756,7 +787,8 @@ static Tensor attend(Arena *m, Attention a, Tensor q, Tensor k, Tensor v)
         float *mine = memory + (size_t)THREAD * scratch;
         #pragma omp for schedule(static)
         for (size_t t = 0; t < 2 * all; t++)
-            gather_head(&a, t < all ? k : v, t % all, t >= all, (t < all ? keys : values) + t % all * a.keys * d);
+            gather_head(&a, t < all ? k : v, t % all, t >= all,
+                        (t < all ? keys : values) + t % all * a.keys * d);
         #pragma omp for schedule(dynamic, 1)
         for (size_t t = 0; t < all * blocks; t++)
             attention_task(&a, t / blocks, t % blocks * nr, mine, mine + 2 * d * nr, mine + d * nr);
@@ -772,10 +804,11 @@ Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
 Tensor attention_biased(Arena *m, Tensor q, Tensor k, Tensor v, int heads, const float *bias,
                         const float *mask, int masks)
 {
-    return attend(m, (Attention){ .heads = heads, .bias = bias, .mask = mask, .masks = masks }, q, k, v);
+    return attend(m, (Attention){ .heads = heads, .bias = bias, .mask = mask, .masks = masks },
+                  q, k, v);
 }
 
-/* ---- norms -------------------------------------------------------------------------------------------------- */
+/* ---- norms ----------------------------------------------------------------------------------- */
 
 Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps)
 {
@@ -786,14 +819,16 @@ Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps)
     m->used = top;
     if (!m->base) return y;
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
-    for (size_t r = 0; r < rows_of(x); r++) k->layer_norm(x.at + r * c, c, weight, bias, eps, y.at + r * c);
+    for (size_t r = 0; r < rows_of(x); r++)
+        k->layer_norm(x.at + r * c, c, weight, bias, eps, y.at + r * c);
     return y;
 }
 
-enum { SUM_ROWS = 64, SPAN_ROWS = 1024 };                /* rows a float sum, a double sum: constants of the result */
+/* rows a float sum, a double sum: constants of the result */
+enum { SUM_ROWS = 64, SPAN_ROWS = 1024 };
 
-/* Sums of one span of rows of one item: per channel of x - origin and of its square, origin the item's
- * first position, so that a mean far from zero costs no digits. */
+/* Sums of one span of rows of one item: per channel of x - origin and of its square, origin the
+ * item's first position, so that a mean far from zero costs no digits. */
 static void span_sums(Tensor x, size_t b, size_t span, double *sum, double *square)
 {
     const size_t n = positions(x), first = span * SPAN_ROWS, last = zmin(first + SPAN_ROWS, n);
@@ -805,18 +840,20 @@ static void span_sums(Tensor x, size_t b, size_t span, double *sum, double *squa
             const float *origin = s[i].at + b * n * s[i].ld + c;
             for (size_t j = 0; j < wide; j++) sum[c + j] = square[c + j] = 0;
             for (size_t r = first; r < last; r += SUM_ROWS) {
-                machine.k->channel_sums(origin + r * s[i].ld, s[i].ld, zmin(SUM_ROWS, last - r), wide,
-                                        origin, a, q);
+                machine.k->channel_sums(origin + r * s[i].ld, s[i].ld, zmin(SUM_ROWS, last - r),
+                                        wide, origin, a, q);
                 for (size_t j = 0; j < wide; j++) { sum[c + j] += a[j]; square[c + j] += q[j]; }
             }
         }
 }
 
 /* From sums to y = x * scale + shift, channel by channel, for one item. */
-static void group_affine(Tensor x, size_t b, int groups, float eps, const double *sums, size_t spans,
-                         const float *weight, const float *bias, float *scale, float *shift)
+static void group_affine(Tensor x, size_t b, int groups, float eps, const double *sums,
+                         size_t spans, const float *weight, const float *bias, float *scale,
+                         float *shift)
 {
-    const size_t c = (size_t)x.c, per = c / (size_t)groups, head = c - (size_t)x.tail_c, n = positions(x);
+    const size_t c = (size_t)x.c, per = c / (size_t)groups, head = c - (size_t)x.tail_c,
+                 n = positions(x);
     for (size_t g = 0; g < c; g += per) {
         double mean = 0, spread = 0, total[2];
         for (int pass = 0; pass < 2; pass++)               /* the mean, then what lies around it */
@@ -841,9 +878,11 @@ static void group_affine(Tensor x, size_t b, int groups, float eps, const double
     }
 }
 
-static void group_norm_to(Arena *m, Tensor y, Tensor x, const Norm *w, int groups, float eps, Act act)
+static void group_norm_to(Arena *m, Tensor y, Tensor x, const Norm *w, int groups, float eps,
+                          Act act)
 {
-    const size_t top = m->used, c = (size_t)x.c, n = positions(x), spans = (n + SPAN_ROWS - 1) / SPAN_ROWS;
+    const size_t top = m->used, c = (size_t)x.c, n = positions(x),
+                 spans = (n + SPAN_ROWS - 1) / SPAN_ROWS;
     const size_t items = (size_t)x.b;
     const float *weight = take_vector(m, w->w, c, 1), *bias = take_vector(m, w->b, c, 0);
     double *sums = take(m, items * spans * 2 * c * sizeof(double));
@@ -855,7 +894,8 @@ static void group_norm_to(Arena *m, Tensor y, Tensor x, const Norm *w, int group
     for (size_t t = 0; t < items * spans; t++)
         span_sums(x, t / spans, t % spans, sums + t * 2 * c, sums + t * 2 * c + c);
     for (size_t b = 0; b < items; b++)
-        group_affine(x, b, groups, eps, sums + b * spans * 2 * c, spans, weight, bias, scale + b * c, shift + b * c);
+        group_affine(x, b, groups, eps, sums + b * spans * 2 * c, spans, weight, bias,
+                     scale + b * c, shift + b * c);
     const size_t blocks = (n + SUM_ROWS - 1) / SUM_ROWS;
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t t = 0; t < items * blocks; t++) {
@@ -879,7 +919,7 @@ void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act a
     group_norm_to(m, x, x, w, groups, eps, act);
 }
 
-/* ---- element by element ------------------------------------------------------------------------------------- */
+/* ---- element by element ---------------------------------------------------------------------- */
 
 enum { STRIP = 1 << 14 };                                  /* values a task */
 
@@ -898,7 +938,8 @@ void leaky_relu_(Tensor x, float slope)
     chosen();
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t s = 0; s < n; s += STRIP)
-        for (size_t i = s; i < zmin(s + STRIP, n); i++) x.at[i] = x.at[i] > 0 ? x.at[i] : x.at[i] * slope;
+        for (size_t i = s; i < zmin(s + STRIP, n); i++)
+            x.at[i] = x.at[i] > 0 ? x.at[i] : x.at[i] * slope;
 }
 
 void add_(Tensor x, Tensor y)
@@ -944,7 +985,8 @@ Tensor patches(Arena *m, Tensor x, int p)
         float *to = y.at + r * (size_t)y.c;
         for (int c = 0; c < x.c; c++)
             for (int i = 0; i < p * p; i++) {
-                size_t iy = (size_t)(cell / across * p + i / p), ix = (size_t)(cell % across * p + i % p);
+                size_t iy = (size_t)(cell / across * p + i / p),
+                       ix = (size_t)(cell % across * p + i % p);
                 *to++ = item(x, b).at[(iy * (size_t)x.w + ix) * (size_t)x.c + (size_t)c];
             }
     }
@@ -991,9 +1033,15 @@ bool all_finite(Tensor x)
     return worst < 0x7f800000;
 }
 
-/* ---- trace ---------------------------------------------------------------------------------------------------- */
+/* ---- trace ----------------------------------------------------------------------------------- */
 
-static struct { TraceFn *f; void *self; char path[512]; size_t used, starts[32]; int depth; } tracing;
+static struct {
+    TraceFn *f;
+    void *self;
+    char path[512];
+    size_t used, starts[32];
+    int depth;
+} tracing;
 
 void trace_to(TraceFn *f, void *self)
 {

@@ -5,42 +5,46 @@
  *     arena_open(&m, m.peak, NULL, &e);               io.h; the same forward now computes
  *     Tensor y = linear(&m, x, &w);                   [B,T,I] -> [B,T,O]
  *
- * One layout.  A Tensor is positions x channels, float32, channels contiguous: tokens [B][T][C] have
- * h = T and w = 1, pictures [B][H][W][C], a vector an item [B][1][1][C].
+ * One layout.  A Tensor is positions x channels, float32, channels contiguous: tokens [B][T][C]
+ * have h = T and w = 1, pictures [B][H][W][C], a vector an item [B][1][1][C].
  *
- * One rule of ownership.  An operation that returns a Tensor makes it at the top of the arena; one that
- * returns nothing works in place.  keep() slides a block's result down and frees the rest.  Scratch that
- * an operation needs is taken above the top and given back before it returns.
+ * One rule of ownership.  An operation that returns a Tensor makes it at the top of the arena; one
+ * that returns nothing works in place.  keep() slides a block's result down and frees the rest.
+ * Scratch that an operation needs is taken above the top and given back before it returns.
  *
- * One rule of sums.  Every output is one sum in one order: k runs upward inside chunks of a fixed length,
- * each chunk starts at zero, chunks add in order.  Threads, vector width and tiles never change it, so
- * the bytes are the same on every machine.  Operations cannot fail: what could is checked when opening.
+ * One rule of sums.  Every output is one sum in one order: k runs upward inside chunks of a fixed
+ * length, each chunk starts at zero, chunks add in order.  Threads, vector width and tiles never
+ * change it, so the bytes are the same on every machine.  Operations cannot fail: what could is
+ * checked when opening.
  *
- * The machine: how many threads, which instruction set.  Set once by main, read by the operations. */
+ * The machine: how many threads, which instruction set.  Set once by main, read by the
+ * operations. */
 #ifndef TENSOR_H
 #define TENSOR_H
 #include "base.h"
 
-/* ---- the machine -------------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
-/* Choose the number of threads, 1..1024 (0: all cores), and the instruction set by name (NULL: the best
- * that this machine has).  false, with the valid names in e, when the machine has no such set. */
+/* Choose the number of threads, 1..1024 (0: all cores), and the instruction set by name (NULL: the
+ * best that this machine has).  false, with the valid names in e, when the machine has no such
+ * set. */
 bool machine_choose(int threads, const char *isa, Error *e);
 int machine_threads(void);
 const char *machine_isa(void);
-/* The instruction sets that this build has and this machine can run, best first, separated by ", ". */
+/* The instruction sets that this build has and this machine can run, best first, separated by
+ * ", ". */
 const char *machine_isas(void);
 /* Measured float32 multiply-adds a second of all threads together. */
 double machine_peak(void);
 
-/* ---- memory ------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* A stack of bytes.  With base NULL it only counts: peak is then what the same calls will need.
  * macs and weight_bytes count the arithmetic and the weights read, in both modes. */
 typedef struct { char *base; size_t used, size, peak; double macs, weight_bytes; } Arena;
 
-/* The channels of a Tensor may lie in two places (concat): the first c - tail_c at `at`, the last tail_c
- * at `tail`.  group_norm, linear and copy read such a view; nothing else has to. */
+/* The channels of a Tensor may lie in two places (concat): the first c - tail_c at `at`, the last
+ * tail_c at `tail`.  group_norm, linear and copy read such a view; nothing else has to. */
 typedef struct { float *at; int b, h, w, c; const float *tail; int tail_c; } Tensor;
 
 Tensor tensor(Arena *m, int b, int h, int w, int c);               /* not initialised */
@@ -56,49 +60,54 @@ Tensor as_tokens(Tensor x), as_picture(Tensor x, int h, int w);    /* views: [B,
 Tensor from_host(Arena *m, int b, int h, int w, int c, const float *values);
 void to_host(Tensor x, float *values);
 
-/* ---- weights ------------------------------------------------------------------------------------ */
+/* ---- weights --------------------------------------------------------------------------------- */
 
-enum { NOT_COMPUTED, F32, F16, BF16 };                             /* Weight.type */
+enum { NOT_COMPUTED, F32, F16, BF16 };                   /* Weight.type */
 
 /* A parameter where it lies in its file: as stored, possibly unaligned, row-major. */
 typedef struct { const void *at; int type, rank, dim[4]; } Weight;
 
-typedef struct { Weight w, b; } Linear;                            /* [O,I] or [O,I,kh,kw]; b may be absent */
-typedef struct { Weight w, b; } Norm;                              /* [C] each */
+typedef struct { Weight w, b; } Linear;                  /* [O,I] or [O,I,kh,kw]; b may be absent */
+typedef struct { Weight w, b; } Norm;                    /* [C] each */
 
 size_t weight_count(Weight w);
 size_t weight_bytes(Weight w);
 /* count values from the first-th on, as float32. */
 void weight_read(Weight w, size_t first, size_t count, float *out);
 
-/* ---- products ----------------------------------------------------------------------------------- */
+/* ---- products -------------------------------------------------------------------------------- */
 
 typedef enum { IDENTITY, SILU, GELU, GELU_TANH, QUICK_GELU, RELU, TANH } Act;
 
 /* torch.nn.Linear, and 1x1 convolutions: x [..,I] -> [..,O].
  *   linear_act   act(x W^T + b)
- *   linear_plus  r + (x W^T + b); r has the result's shape, or [B,1,1,O] (or [1,1,1,O]) and is then added to every position
+ *   linear_plus  r + (x W^T + b); r has the result's shape, or [B,1,1,O] (or [1,1,1,O]) and is then
+ *                added to every position
  *   linear_into  y = y + (x W^T + b)
- *   geglu        diffusers GEGLU: (a, g) = x W^T + b; a * gelu(g); the [..,2O] tensor never exists */
+ *   geglu        diffusers GEGLU: (a, g) = x W^T + b; a * gelu(g); the [..,2O] tensor never
+ *                exists */
 Tensor linear(Arena *m, Tensor x, const Linear *w);
 Tensor linear_act(Arena *m, Tensor x, const Linear *w, Act act);
 Tensor linear_plus(Arena *m, Tensor x, const Linear *w, Tensor r);
 void linear_into(Arena *m, Tensor y, Tensor x, const Linear *w);
 Tensor geglu(Arena *m, Tensor x, const Linear *w);
 
-/* Where a convolution looks: positions a step apart, `before` zeros at top and left, `after` at bottom and
- * right.  With h, w set, x is first resized to them by nearest neighbour (torch's rule); no copy is made.
- * dilation (0 is 1): how far apart the taps look.  A kernel one wide has no zeros beside it. */
+/* Where a convolution looks: positions a step apart, `before` zeros at top and left, `after` at
+ * bottom and right.  With h, w set, x is first resized to them by nearest neighbour (torch's rule);
+ * no copy is made.  dilation (0 is 1): how far apart the taps look.  A kernel one wide has no zeros
+ * beside it. */
 typedef struct { int stride, before, after, h, w, dilation; } Window;
 #define SAME3   (Window){ .stride = 1, .before = 1, .after = 1 }
 
-/* torch.nn.Conv2d, weights [O,I,kh,kw]: x [B,H,W,I] -> [B,H',W',O].  3x3 at stride 1 from 4x4 positions on
- * goes by Winograd F(4x4,3x3) where the channels fill its vectors: by the layer's shape alone. */
+/* torch.nn.Conv2d, weights [O,I,kh,kw]: x [B,H,W,I] -> [B,H',W',O].  3x3 at stride 1 from 4x4
+ * positions on goes by Winograd F(4x4,3x3) where the channels fill its vectors: by the layer's
+ * shape alone. */
 Tensor conv2d(Arena *m, Tensor x, const Linear *w, Window at);
 Tensor conv2d_plus(Arena *m, Tensor x, const Linear *w, Window at, Tensor r);
 void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at);
 
-/* torch.nn.Conv1d with padding that keeps the length (odd k), weights [O,I,k]: x [B,T,1,I] -> [B,T,1,O]. */
+/* torch.nn.Conv1d with padding that keeps the length (odd k), weights [O,I,k]:
+ * x [B,T,1,I] -> [B,T,1,O]. */
 Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation);
 /* torch.nn.ConvTranspose1d, weights [I,O,k]: x [B,T,1,I] -> [B,(T-1)*stride - 2*pad + k,1,O]. */
 Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pad);
@@ -107,11 +116,12 @@ Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pa
  * causal: position i sees keys 0..i (N = M). */
 Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal);
 
-/* The same with bias[heads][N][M] added to the scores, and mask[item % masks][N][M] if masks > 0. */
+/* The same with bias[heads][N][M] added to the scores, and mask[item % masks][N][M]
+ * if masks > 0. */
 Tensor attention_biased(Arena *m, Tensor q, Tensor k, Tensor v, int heads, const float *bias,
                         const float *mask, int masks);
 
-/* ---- norms, activations, rows -------------------------------------------------------------------- */
+/* ---- norms, activations, rows ---------------------------------------------------------------- */
 
 Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps);                   /* over c */
 /* act(GroupNorm(x)): over h, w and c / groups; group_norm_ in place. */
@@ -119,25 +129,27 @@ Tensor group_norm(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act 
 void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
 void act_(Tensor x, Act act);                                                      /* in place */
 void leaky_relu_(Tensor x, float slope);
-void add_(Tensor x, Tensor y);                  /* x += y, same shape; or y has b = 1 and serves every item */
+void add_(Tensor x, Tensor y);        /* x += y, same shape; or y has b = 1 and serves every item */
 /* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]. */
 Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
-void add_rows_(Tensor x, Weight table);                        /* x[b][i] += table[i], over positions i */
-/* x [B,H,W,C] cut into squares of p x p -> [B,(H/p)*(W/p),1,C*p*p], each in the order of a weight [C,p,p]. */
+void add_rows_(Tensor x, Weight table);                  /* x[b][i] += table[i], over positions i */
+/* x [B,H,W,C] cut into squares of p x p -> [B,(H/p)*(W/p),1,C*p*p], each in the order of a weight
+ * [C,p,p]. */
 Tensor patches(Arena *m, Tensor x, int p);
-Tensor prepend(Arena *m, Weight row, Tensor x);                /* [B,N,1,C] -> [B,1+N,1,C] */
-/* Rows of x (all items counted through) in another order: row i of the result is x's row from[i], zeros where from[i]
- * is negative; from has b*h*w entries. */
+Tensor prepend(Arena *m, Weight row, Tensor x);          /* [B,N,1,C] -> [B,1+N,1,C] */
+/* Rows of x (all items counted through) in another order: row i of the result is x's row from[i],
+ * zeros where from[i] is negative; from has b*h*w entries. */
 Tensor rows_at(Arena *m, Tensor x, const int *from, int b, int h, int w);
-Tensor position(Tensor x, int b, int i);                       /* a view: [1,1,1,C] */
+Tensor position(Tensor x, int b, int i);                 /* a view: [1,1,1,C] */
 /* True when every value is finite. */
 bool all_finite(Tensor x);
 
-/* ---- functions: the same bits everywhere, no libm ------------------------------------------------- */
+/* ---- functions: the same bits everywhere, no libm -------------------------------------------- */
 
-double f_exp(double x), f_log(double x), f_sin(double x), f_cos(double x), f_pow(double x, double y);
+double f_exp(double x), f_log(double x), f_sin(double x), f_cos(double x),
+       f_pow(double x, double y);
 
-/* ---- noise: torch's CPU generator ------------------------------------------------------------------ */
+/* ---- noise: torch's CPU generator ------------------------------------------------------------ */
 
 /* mt19937; the seed counts modulo 2^32, as torch.Generator().manual_seed on the CPU. */
 typedef struct { uint32_t state[624]; int next; bool has_spare; double spare; } Rng;
@@ -145,12 +157,13 @@ void rng_seed(Rng *r, uint64_t seed);
 /* torch.randn(n): below 16 values another sequence than from 16 on, as there. */
 void randn(Rng *r, float *out, size_t n);
 
-/* ---- trace ----------------------------------------------------------------------------------------- */
+/* ---- trace ----------------------------------------------------------------------------------- */
 
 /* Every named activation goes to a function that main sets.  Off, a probe costs one test. */
 typedef void TraceFn(void *self, const char *name, Tensor x);
 void trace_to(TraceFn *f, void *self);
-/* Names nest like modules: trace_enter("down_blocks.%d", i) ... trace(h, "conv1") ... trace_leave(). */
+/* Names nest like modules: trace_enter("down_blocks.%d", i) ... trace(h, "conv1") ...
+ * trace_leave(). */
 PRINTF(1, 2) void trace_enter(const char *format, ...);
 void trace_leave(void);
 PRINTF(2, 3) void trace(Tensor x, const char *format, ...);

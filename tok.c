@@ -748,7 +748,7 @@ static bool declared_read(Tok *t, const Folder *f, Error *e)
 enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, NAMED };
 static const char *const named_keys[NAMED] = { "bos_token", "eos_token", "unk_token", "sep_token",
                                                "pad_token", "cls_token", "mask_token" };
-typedef struct { Added named[NAMED]; AddedList extra[2]; } Specials;       /* one to a key; listed */
+typedef struct { Added named[NAMED]; AddedList extra[2]; } Specials;   /* under own keys; listed */
 
 static bool specials_default(Specials *s, bool clip, Error *e)
 {
@@ -850,7 +850,8 @@ static int by_match(const void *p, const void *q)
     const Added *a = *(const Added *const *)p, *b = *(const Added *const *)q;
     int order = memcmp(a->match, b->match, zmin(a->match_length, b->match_length));
     if (order) return order;
-    return (a->match_length > b->match_length) - (a->match_length < b->match_length);
+    if (a->match_length != b->match_length) return a->match_length < b->match_length ? -1 : 1;
+    return (a->id > b->id) - (a->id < b->id);
 }
 
 /* The sorted list of what is looked for in pass 0, text as it came, or pass 1, normalised text. */
@@ -1171,7 +1172,8 @@ static const Added *added_at(const Tok *t, int pass, const char *s, size_t n)
     const Added *const *at = t->sought[pass].at, *best = NULL;
     size_t low = 0, high = t->sought[pass].n;
     for (size_t k = 0; low < high; k++) {                  /* those that agree in k bytes */
-        if (at[low]->match_length == k) best = at[low++];
+        for (; low < high && at[low]->match_length == k; low++)
+            if (!best || best->match_length < k) best = at[low];
         if (k == n) break;
         size_t a = low, b = high;
         while (a < b) {

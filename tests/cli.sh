@@ -133,7 +133,7 @@ for word in lora mask film heatmap preview candidates embedding; do
     misuse "--$word: not in this build"                      image -p x --$word x
 done
 misuse "--output: found 'x.gif'"                             image -p x -o x.gif
-misuse "--output: found 'x.png', want %d"                    image -p x -b 2 -o x.png
+misuse "--output: found 'x.png', want %d in it, as"                    image -p x -b 2 -o x.png
 misuse "--output: found 'x.txt'"                             embed -p x -o x.txt
 misuse "--width: found 100, want a multiple of 8"            image -m $sd -p x -W 100
 misuse "--height: found 7, want a multiple of 8"             image -m $sd -p x -H 7

@@ -200,6 +200,9 @@ def odd_cases():
               euler_at_final=True)
     yield one("dpm++2m", solver_order=3, final_sigmas_type="sigma_min", lower_order_final=False)
     yield one("unipc", final_sigmas_type="sigma_min", lower_order_final=False)
+    for steps in (14, 15):                       # where dpm++2m stops lowering its order
+        yield one("dpm++2m", steps=steps, solver_order=3)
+        yield one("dpm++2m", steps=steps, final_sigmas_type="sigma_min")
     yield one("dpm++2m", solver_type="logrho", algorithm_type="deis", final_sigmas_type="sigma_min")
     yield one("dpm++2m", solver_type="bh2")
     yield one("unipc", solver_type="midpoint")

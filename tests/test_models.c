@@ -1,5 +1,6 @@
-/* test_models.c - the towers, the UNet and the VAE, layer by layer, against the activations that the reference
- * wrote beside the tiny random models of tests/models (tests/reference.py made both). */
+/* test_models.c - the towers, the UNet and the VAE, layer by layer, against the activations that
+ * the reference wrote beside the tiny random models of tests/models (tests/reference.py made
+ * both). */
 #include "../sd.h"
 #include "test.h"
 
@@ -38,14 +39,16 @@ static void compare(const char *name, Tensor x, double bound)
 {
     Weight w = find(name);
     if (!w.at) return;
-    const size_t n = tensor_count(x), items = (size_t)w.dim[0];    /* what is the same for all items we make once */
+    const size_t n = tensor_count(x),
+                 items = (size_t)w.dim[0];        /* what is the same for all items we make once */
     float *want = values(w), *got = calloc(n + 1, sizeof *got);
     CHECK(n == weight_count(w) || (x.b == 1 && n * items == weight_count(w)));
     torch_layout(x, w.rank, got);
     const double worst = worst_relative(got, want, n);
     if (!(worst <= bound)) {
         checks_failed++;
-        printf("%s: %s is off by %.2e of the largest value, bound %.0e\n", reference.path, name, worst, bound);
+        printf("%s: %s is off by %.2e of the largest value, bound %.0e\n", reference.path, name,
+               worst, bound);
     }
     compared++;
     free(want);
@@ -83,7 +86,8 @@ static Arena arena_of(size_t bytes)
     return m;
 }
 
-static Tensor picture_of(Arena *m, const char *name)                        /* [B,C,H,W] of the reference -> [B,H,W,C] */
+/* [B,C,H,W] of the reference -> [B,H,W,C] */
+static Tensor picture_of(Arena *m, const char *name)
 {
     Weight w = find(name);
     CHECK(w.rank == 4);
@@ -128,24 +132,27 @@ TEST(clip_towers_layer_by_layer)
 
 TEST(clip_pictures_of_every_kind)
 {
-    static const char *const names[] = { "colour-key.png", "exact.png", "grey-16.png", "grey-alpha.png", "grey.png",
-        "jpeg-420.jpg", "jpeg-422.jpg", "jpeg-444.jpg", "jpeg-grey.jpg", "jpeg-progressive.jpg", "one-bit.png",
-        "palette-alpha.png", "palette.png", "plain.ppm", "rgb-16.png", "rgb-alpha.png", "rgb.png", "tiny.png",
-        "wide.png" };
+    static const char *const names[] = { "colour-key.png", "exact.png", "grey-16.png",
+        "grey-alpha.png", "grey.png", "jpeg-420.jpg", "jpeg-422.jpg", "jpeg-444.jpg",
+        "jpeg-grey.jpg", "jpeg-progressive.jpg", "one-bit.png", "palette-alpha.png", "palette.png",
+        "plain.ppm", "rgb-16.png", "rgb-alpha.png", "rgb.png", "tiny.png", "wide.png" };
     Error e = { 0 };
     Clip c;
     CHECK(clip_open(&c, "tests/models/clip", NULL, &e));
     if (e.code) return;
     Arena m = arena_of(clip_memory(&c));
     CHECK(weights_open(&reference, "tests/models/clip/reference.safetensors", "", &e));
-    float *want = values(find("image_embeds")), *got = calloc(countof(names) * (size_t)c.dim, sizeof *got);
+    float *want = values(find("image_embeds")),
+          *got = calloc(countof(names) * (size_t)c.dim, sizeof *got);
     for (size_t i = 0; i < countof(names); i++) {
         char path[128];
         Picture p;
         snprintf(path, sizeof path, "tests/models/pictures/%s", names[i]);
-        CHECK(picture_read(&p, path, &e) && clip_embed_picture(&c, &m, &p, got + i * (size_t)c.dim, &e));
+        CHECK(picture_read(&p, path, &e)
+              && clip_embed_picture(&c, &m, &p, got + i * (size_t)c.dim, &e));
         CHECK_STR(e.text, "");
-        double worst = worst_relative(got + i * (size_t)c.dim, want + i * (size_t)c.dim, (size_t)c.dim);
+        double worst = worst_relative(got + i * (size_t)c.dim, want + i * (size_t)c.dim,
+                                      (size_t)c.dim);
         if (!(worst <= 1e-5)) { checks_failed++; printf("%s: off by %.2e\n", names[i], worst); }
         picture_free(&p);
     }
@@ -188,12 +195,12 @@ static void sd_parts(const char *folder)
 TEST(stable_diffusion_1_part_by_part) { sd_parts("tests/models/sd1"); }
 TEST(stable_diffusion_2_part_by_part) { sd_parts("tests/models/sd2"); }
 
-/* Whole runs: the final latents of every sampler, where the UNet's last digits have been multiplied by the
- * steps and the guidance; the pixels of one. */
+/* Whole runs: the final latents of every sampler, where the UNet's last digits have been multiplied
+ * by the steps and the guidance; the pixels of one. */
 static void sd_runs(const char *folder)
 {
-    static const char *const methods[] = { "ddim", "ddpm", "pndm", "euler", "euler_a", "heun", "lms", "dpm++2m",
-                                           "unipc", "lcm" };
+    static const char *const methods[] = { "ddim", "ddpm", "pndm", "euler", "euler_a", "heun",
+                                           "lms", "dpm++2m", "unipc", "lcm" };
     static const char *const schedules[] = { "discrete", "karras" };
     Error e = { 0 };
     Sd s;
@@ -223,13 +230,17 @@ static void sd_runs(const char *folder)
             CHECK(sd_generate(&s, &r, &p, &e));
             CHECK_STR(e.text, "");
             double worst = worst_relative(got, want, weight_count(w));
-            if (!(worst <= 5e-4)) { checks_failed++; printf("%s: %s: off by %.2e\n", folder, name, worst); }
+            if (!(worst <= 5e-4)) {
+                checks_failed++;
+                printf("%s: %s: off by %.2e\n", folder, name, worst);
+            }
             snprintf(name, sizeof name, "pixels.%s", methods[i]);
             Weight pixels = find(name);
             if (pixels.at && !j) {
                 float *level = values(pixels);
                 int far = 0;
-                for (size_t k = 0; k < weight_count(pixels); k++) far = imax(far, abs((int)level[k] - p.rgb[k]));
+                for (size_t k = 0; k < weight_count(pixels); k++)
+                    far = imax(far, abs((int)level[k] - p.rgb[k]));
                 CHECK(far <= 1);
                 free(level);
             }

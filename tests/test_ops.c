@@ -1,5 +1,6 @@
-/* test_ops.c - every operation against numbers that PyTorch printed (tests/ops.py), against its plain twin in
- * double on odd shapes, and against itself: the same bits for every instruction set and thread count. */
+/* test_ops.c - every operation against numbers that PyTorch printed (tests/ops.py), against its
+ * plain twin in double on odd shapes, and against itself: the same bits for every instruction set
+ * and thread count. */
 #include "../io.h"
 #include "../tensor.h"
 #include "test.h"
@@ -11,13 +12,14 @@ static void open_once(void)
 {
     Error e = { 0 };
     if (arena.base) return;
-    if (!arena_open(&arena, 512 << 20, NULL, &e) || !weights_open(&fixture, "tests/ops.safetensors", "", &e)) {
+    if (!arena_open(&arena, 512 << 20, NULL, &e)
+        || !weights_open(&fixture, "tests/ops.safetensors", "", &e)) {
         printf("%s\n", e.text);
         exit(1);
     }
 }
 
-/* ---- from the fixture ---------------------------------------------------------------------------------- */
+/* ---- from the fixture ------------------------------------------------------------------------ */
 
 static Weight weight(const char *op, const char *part)
 {
@@ -48,8 +50,8 @@ static void same_as_torch(Tensor y, const char *op, const char *part, double bou
     double worst = worst_relative(y.at, want.at, tensor_count(y));
     if (!(worst <= bound)) {
         checks_failed++;
-        printf("%s.%s on %s with %d threads: off by %.2e, bound %.2e\n", op, part, machine_isa(), machine_threads(),
-               worst, bound);
+        printf("%s.%s on %s with %d threads: off by %.2e, bound %.2e\n", op, part, machine_isa(),
+               machine_threads(), worst, bound);
     }
 }
 
@@ -93,7 +95,8 @@ static void all_like_torch(void)
     conv_like_torch("conv_small", SAME3);
     conv_like_torch("conv_down", (Window){ .stride = 2, .before = 1, .after = 1 });
     conv_like_torch("conv_down_vae", (Window){ .stride = 2, .before = 0, .after = 1 });
-    conv_like_torch("up_winograd", (Window){ .stride = 1, .before = 1, .after = 1, .h = 10, .w = 8 });
+    conv_like_torch("up_winograd",
+                    (Window){ .stride = 1, .before = 1, .after = 1, .h = 10, .w = 8 });
     conv_like_torch("up_odd", (Window){ .stride = 1, .before = 1, .after = 1, .h = 5, .w = 9 });
     conv_like_torch("up_direct", (Window){ .stride = 1, .before = 1, .after = 1, .h = 4, .w = 6 });
     attention_like_torch("attention", 2, false);
@@ -105,14 +108,16 @@ static void all_like_torch(void)
     group_norm_(&arena, x, &norm, 4, 1e-5f, SILU);
     same_as_torch(x, "group_norm", "silu", 2e-6);
     norm = (Norm){ weight("layer_norm", "w"), weight("layer_norm", "b") };
-    same_as_torch(layer_norm(&arena, input("layer_norm", "x"), &norm, 1e-5f), "layer_norm", "y", 1e-6);
+    same_as_torch(layer_norm(&arena, input("layer_norm", "x"), &norm, 1e-5f), "layer_norm", "y",
+                  1e-6);
     w = layer("conv1d");
     same_as_torch(conv1d(&arena, input("conv1d", "x"), &w, 3), "conv1d", "y", 1e-6);
     transposed_like_torch("transposed", 5, 5);
     transposed_like_torch("transposed_short", 4, 0);
     transposed_like_torch("transposed_odd", 3, 2);
-    Tensor y = attention_biased(&arena, input("attention_biased", "q"), input("attention_biased", "k"),
-                                input("attention_biased", "v"), 2, input("attention_biased", "bias").at,
+    Tensor y = attention_biased(&arena, input("attention_biased", "q"),
+                                input("attention_biased", "k"), input("attention_biased", "v"), 2,
+                                input("attention_biased", "bias").at,
                                 input("attention_biased", "mask").at, 2);
     same_as_torch(y, "attention_biased", "y", 2e-6);
     act_(x = input("act", "x"), TANH);
@@ -122,7 +127,8 @@ static void all_like_torch(void)
     leaky_relu_(x = input("act", "x"), 0.1f);
     same_as_torch(x, "act", "leaky", 1e-7);
     w = (Linear){ weight("patches", "w"), { 0 } };
-    same_as_torch(linear(&arena, patches(&arena, input("patches", "x"), 4), &w), "patches", "y", 1e-6);
+    same_as_torch(linear(&arena, patches(&arena, input("patches", "x"), 4), &w), "patches", "y",
+                  1e-6);
 }
 
 /* f once for every instruction set of this machine and 1, 2, 3, 7 threads. */
@@ -146,7 +152,7 @@ TEST(every_op_is_like_torch_on_every_instruction_set)
     everywhere(all_like_torch);
 }
 
-/* ---- plain twins, in double ---------------------------------------------------------------------------- */
+/* ---- plain twins, in double ------------------------------------------------------------------ */
 
 static uint32_t state = 1;
 static float noise(void)
@@ -174,7 +180,8 @@ static Weight random_weight(int type, int rank, int a, int b, int c, int d)
         uint32_t u, h;
         memcpy(&u, &value, 4);
         const uint32_t exponent = u >> 23 & 255;
-        h = type == BF16 ? u >> 16 : value == 0 ? 0 : (u >> 16 & 0x8000) | (exponent - 112) << 10 | (u >> 13 & 1023);
+        h = type == BF16 ? u >> 16 : value == 0 ? 0
+            : (u >> 16 & 0x8000) | (exponent - 112) << 10 | (u >> 13 & 1023);
         memcpy(p + i * size, type == F32 ? &u : &h, size);
     }
     w.at = p;
@@ -199,7 +206,8 @@ static void twin_conv(Tensor x, Linear w, Window at, Tensor r, Tensor y)
                     double sum = value(w.b, o) + (r.at ? r.at[to] : 0);
                     for (int ky = 0; ky < kh; ky++)
                         for (int kx = 0; kx < kw; kx++) {
-                            int iy = oy * at.stride + ky - at.before, ix = ox * at.stride + kx - at.before;
+                            int iy = oy * at.stride + ky - at.before,
+                                ix = ox * at.stride + kx - at.before;
                             if (iy < 0 || iy >= x.h || ix < 0 || ix >= x.w) continue;
                             for (int c = 0; c < i; c++)
                                 sum += x.at[(((size_t)b * x.h + iy) * x.w + ix) * x.c + c]
@@ -220,12 +228,14 @@ static void twin_attention(Tensor q, Tensor k, Tensor v, int heads, bool causal,
                 for (int j = 0; j < keys; j++) {
                     double s = 0;
                     for (int c = head * d; c < (head + 1) * d; c++)
-                        s += (double)q.at[((size_t)b * n + i) * q.c + c] * k.at[((size_t)b * keys + j) * q.c + c];
+                        s += (double)q.at[((size_t)b * n + i) * q.c + c]
+                            * k.at[((size_t)b * keys + j) * q.c + c];
                     sum += p[j] = causal && j > i ? 0 : exp(s / sqrt(d));
                 }
                 for (int c = head * d; c < (head + 1) * d; c++) {
                     double o = 0;
-                    for (int j = 0; j < keys; j++) o += p[j] * v.at[((size_t)b * keys + j) * q.c + c];
+                    for (int j = 0; j < keys; j++)
+                        o += p[j] * v.at[((size_t)b * keys + j) * q.c + c];
                     y.at[((size_t)b * n + i) * q.c + c] = (float)(o / sum);
                 }
             }
@@ -261,7 +271,8 @@ static void agrees(Tensor y, double bound)
     now_testing.first = false;
     if (bits != now_testing.bits) {
         checks_failed++;
-        printf("%s: other bits on %s with %d threads\n", now_testing.what, machine_isa(), machine_threads());
+        printf("%s: other bits on %s with %d threads\n", now_testing.what, machine_isa(),
+               machine_threads());
     }
 }
 
@@ -280,7 +291,8 @@ static void check_conv(int type, int b, int h, int wide, int i, int o, int k, Wi
     now_testing.what = k == 1 ? "linear" : "conv2d";
     now_testing.at = at;
     now_testing.x = random_tensor(b, h, wide, i);
-    now_testing.w = (Linear){ random_weight(type, 4, o, i, k, k), random_weight(F32, 1, o, 1, 1, 1) };
+    now_testing.w = (Linear){ random_weight(type, 4, o, i, k, k),
+                              random_weight(F32, 1, o, 1, 1, 1) };
     const int pads = at.before + at.after - k;
     now_testing.r = random_tensor(b, (h + pads) / at.stride + 1, (wide + pads) / at.stride + 1, o);
     now_testing.want = tensor(&arena, b, now_testing.r.h, now_testing.r.w, o);
@@ -295,11 +307,12 @@ TEST(convolutions_are_like_their_twin_on_odd_shapes_and_equal_everywhere)
     for (size_t t = 0; t < countof(types); t++) {
         check_conv(types[t], 1, 5, 1, 3, 1, 1, (Window){ .stride = 1 });
         check_conv(types[t], 2, 13, 7, 37, 45, 1, (Window){ .stride = 1 });
-        check_conv(types[t], 1, 3, 3, 530, 17, 1, (Window){ .stride = 1 });           /* more than a chunk of k */
+        check_conv(types[t], 1, 3, 3, 530, 17, 1,
+                   (Window){ .stride = 1 });                            /* more than a chunk of k */
         check_conv(types[t], 2, 9, 11, 5, 35, 3, SAME3);
         check_conv(types[t], 1, 7, 6, 33, 9, 3, (Window){ .stride = 2, .before = 1, .after = 1 });
-        check_conv(types[t], 2, 4, 4, 16, 16, 3, SAME3);                              /* Winograd, one tile */
-        check_conv(types[t], 1, 9, 14, 80, 48, 3, SAME3);                             /* ragged, two chunks */
+        check_conv(types[t], 2, 4, 4, 16, 16, 3, SAME3);                /* Winograd, one tile */
+        check_conv(types[t], 1, 9, 14, 80, 48, 3, SAME3);               /* ragged, two chunks */
         check_conv(types[t], 3, 5, 23, 32, 64, 3, SAME3);
     }
 }
@@ -307,13 +320,15 @@ TEST(convolutions_are_like_their_twin_on_odd_shapes_and_equal_everywhere)
 static void run_attention(void)
 {
     const size_t top = arena.used;
-    agrees(attention(&arena, now_testing.x, now_testing.k, now_testing.v, now_testing.heads, now_testing.causal), 2e-6);
+    agrees(attention(&arena, now_testing.x, now_testing.k, now_testing.v, now_testing.heads,
+                     now_testing.causal), 2e-6);
     arena.used = top;
 }
 
 TEST(attention_is_like_its_twin_and_equal_everywhere)
 {
-    static const int shapes[][4] = { { 1, 1, 1, 8 }, { 5, 3, 2, 40 }, { 33, 77, 3, 20 }, { 40, 1100, 1, 9 }, { 65, 65, 2, 64 } };
+    static const int shapes[][4] = { { 1, 1, 1, 8 }, { 5, 3, 2, 40 }, { 33, 77, 3, 20 },
+                                     { 40, 1100, 1, 9 }, { 65, 65, 2, 64 } };
     open_once();
     for (size_t i = 0; i < countof(shapes); i++)
         for (int causal = 0; causal <= (shapes[i][0] == shapes[i][1]); causal++) {
@@ -328,7 +343,8 @@ TEST(attention_is_like_its_twin_and_equal_everywhere)
             now_testing.k = random_tensor(2, shapes[i][1], 1, c);
             now_testing.v = random_tensor(2, shapes[i][1], 1, c);
             now_testing.want = tensor(&arena, 2, shapes[i][0], 1, c);
-            twin_attention(now_testing.x, now_testing.k, now_testing.v, shapes[i][2], causal, now_testing.want);
+            twin_attention(now_testing.x, now_testing.k, now_testing.v, shapes[i][2], causal,
+                           now_testing.want);
             everywhere(run_attention);
         }
 }
@@ -349,10 +365,12 @@ TEST(group_norm_of_a_concat_is_like_that_of_its_copy)
     now_testing.first = true;
     now_testing.what = "group_norm";
     now_testing.groups = 3;
-    now_testing.x = random_tensor(2, 41, 29, 13);                         /* a group lies on both sides */
+    now_testing.x = random_tensor(2, 41, 29, 13);                   /* a group lies on both sides */
     now_testing.k = random_tensor(2, 41, 29, 17);
-    for (size_t i = 0; i < tensor_count(now_testing.x); i++) now_testing.x.at[i] += 100;        /* far from zero */
-    now_testing.norm = (Norm){ random_weight(F16, 1, 30, 1, 1, 1), random_weight(F16, 1, 30, 1, 1, 1) };
+    for (size_t i = 0; i < tensor_count(now_testing.x); i++)
+        now_testing.x.at[i] += 100;                                 /* far from zero */
+    now_testing.norm = (Norm){ random_weight(F16, 1, 30, 1, 1, 1),
+                               random_weight(F16, 1, 30, 1, 1, 1) };
     Tensor x = copy(&arena, concat(now_testing.x, now_testing.k));
     now_testing.want = tensor(&arena, 2, 41, 29, 30);
     for (int b = 0; b < 2; b++)
@@ -364,16 +382,17 @@ TEST(group_norm_of_a_concat_is_like_that_of_its_copy)
                     for (size_t c = (size_t)g * 10; c < (size_t)g * 10 + 10; c++) {
                         const size_t at = ((size_t)b * n + r) * 30 + c;
                         if (pass == 0) mean += x.at[at] / (double)(n * 10);
-                        if (pass == 1) var += (x.at[at] - mean) * (x.at[at] - mean) / (double)(n * 10);
-                        double y = (x.at[at] - mean) / sqrt(var + 1e-5) * value(now_testing.norm.w, c)
-                                 + value(now_testing.norm.b, c);
+                        if (pass == 1)
+                            var += (x.at[at] - mean) * (x.at[at] - mean) / (double)(n * 10);
+                        double y = (x.at[at] - mean) / sqrt(var + 1e-5)
+                                 * value(now_testing.norm.w, c) + value(now_testing.norm.b, c);
                         if (pass == 2) now_testing.want.at[at] = (float)(y / (1 + exp(-y)));
                     }
         }
     everywhere(run_group_norm);
 }
 
-/* ---- storage, functions, the arena ------------------------------------------------------------------------ */
+/* ---- storage, functions, the arena ----------------------------------------------------------- */
 
 TEST(all_halves_become_their_value)
 {
@@ -384,7 +403,8 @@ TEST(all_halves_become_their_value)
         float got;
         if (h & 0x8000) want = -want;
         weight_read((Weight){ bytes, F16, 1, { 1 } }, 0, 1, &got);
-        if (exponent == 31) CHECK(fraction ? isnan(got) : isinf(got) && !!signbit(got) == (int)(h >> 15));
+        if (exponent == 31)
+            CHECK(fraction ? isnan(got) : isinf(got) && !!signbit(got) == (int)(h >> 15));
         else CHECK(got == (float)want && !signbit(got) == !signbit(want));
         weight_read((Weight){ bytes, BF16, 1, { 1 } }, 0, 1, &got);
         uint32_t u, bits = h << 16;
@@ -395,7 +415,8 @@ TEST(all_halves_become_their_value)
 
 static void activations(void)
 {
-    static const float x[] = { -1e30f, -100, -20, -5.5f, -1, -1e-3f, 0, 1e-3f, 0.7f, 1, 3.9f, 4.1f, 20, 100, 1e30f };
+    static const float x[] = { -1e30f, -100, -20, -5.5f, -1, -1e-3f, 0, 1e-3f, 0.7f, 1, 3.9f, 4.1f,
+                               20, 100, 1e30f };
     float silu[countof(x)], gelu[countof(x)], want[countof(x)];
     Tensor t = { .b = 1, .h = 1, .w = 1, .c = countof(x) };
     memcpy(silu, x, sizeof x);
@@ -408,7 +429,8 @@ static void activations(void)
         want[i] = (float)(x[i] / (1 + exp(-(double)x[i])));
         CHECK(fabs((double)silu[i] - want[i]) <= 3e-7 * fabs(want[i]) + 1e-35);
         want[i] = (float)(x[i] * 0.5 * (1 + erf(x[i] / sqrt(2))));
-        CHECK(fabs((double)gelu[i] - want[i]) <= 2e-7 * fabs(x[i] < 0 ? fmax(x[i], -5) : want[i]) + 1e-35);
+        CHECK(fabs((double)gelu[i] - want[i])
+              <= 2e-7 * fabs(x[i] < 0 ? fmax(x[i], -5) : want[i]) + 1e-35);
     }
 }
 

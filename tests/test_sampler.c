@@ -134,7 +134,7 @@ TEST(sampler_equals_diffusers)
         if (read) run_case(c, &s);
         else { printf("    %s:", e.text); describe(c); e.code = 0; }
     }
-    CHECK(count == 800);
+    CHECK(count == 804);
     for (int m = 0; m < 10 && getenv("VERBOSE"); m++)
         printf("%8s: %3d runs, off by at most %.1e\n", sampler_name(m), tally[m].runs,
                tally[m].worst);
@@ -350,7 +350,12 @@ TEST(settings_of_one_method_alone)
     s.final_sigmas_type = 1; s.solver_order = 3; o.schedule = 1; o.steps = 20;
     FAILS(run(&s, o, x, &f, &e_),
           "unipc: solver_order: found 3, wanted 1..2 where the last sigma comes twice");
-    o.method = 1; o.schedule = -1;
+    s.algorithm_type = 0; s.lower_order_final = 1; s.variance_type = 0; o.method = dpm;
+    FAILS(run(&s, o, x, &f, &e_),
+          "dpm++2m: solver_order: found 3, wanted 1..2 where the last sigma comes twice");
+    o.steps = 14;
+    CHECK(run(&s, o, x, &f, &(Error){ 0 }));
+    s.variance_type = 4; o.method = 1; o.schedule = -1;
     FAILS(run(&s, o, x, &f, &e_), "ddpm: variance_type: found learned, wanted fixed_small, "
           "fixed_small_log or fixed_large");
     o.method = 0;
