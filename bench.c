@@ -161,7 +161,8 @@ static Tensor run_unet(Arena *m, const void *self)
     const Parts *k = self;
     const Unet *u = &k->sd->unet;
     Tensor context = from_host(m, 2, k->sd->text.positions, 1, u->context, k->values);
-    return unet(m, u, from_host(m, 2, u->size, u->size, u->in, k->values), 500, context);
+    Tensor x = from_host(m, 2, u->size, u->size, u->in, k->values);
+    return unet(m, u, x, 500, context, (Tensor){ 0 });
 }
 
 static Tensor run_decode(Arena *m, const void *self)

@@ -41,7 +41,7 @@ extern const Opt option_table[];
 unsigned verb_bit(const char *name);
 
 /* The folder of a part of the model, "clip" or "sd": --clip or --sd; the folder part/ of the bundle
- * -m; or -m itself, if it is such a model.  The caller frees.  NULL with e: no model, or another one. */
+ * -m; or -m itself, if it is such a model.  The caller frees; NULL with e: none, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
 /* What -m names, without looking into it: -m, $FUSION_MODEL, weights/tiny beside the program. */
 char *model_path(const Args *a, Error *e);

@@ -231,12 +231,19 @@ static bool parse_digits(Parser *p)
     return true;
 }
 
-/* [-] (0 | 1-9 digits) [. digits] [e [+-] digits]: RFC 8259, section 6. */
+/* [-] (0 | 1-9 digits) [. digits] [e [+-] digits]: RFC 8259, section 6.  A config may also say
+ * -Infinity, as diffusers writes for DPMSolverMultistepScheduler's lambda_min_clipped. */
 static bool parse_number(Parser *p, Json *j)
 {
+    static const char below_all[] = "-Infinity";
     size_t start = p->at;
+    const size_t word = sizeof below_all - 1;
+    const bool infinite = p->lines && p->n - start >= word
+        && !memcmp(p->text + start, below_all, word);
     next_is(p, '-');
-    if (next_is(p, '0')) {
+    if (infinite) {
+        p->at = start + word;
+    } else if (next_is(p, '0')) {
         if (next_digit(p)) return wrong(p, start, "found a number that begins with 0");
     } else if (!parse_digits(p)) {
         return false;

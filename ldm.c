@@ -7,6 +7,19 @@
 
 #include <stdlib.h>
 
+/* ---- between torch's layout and ours --------------------------------------------------------- */
+
+void channels_last(const float *from, size_t c, size_t n, float *to)
+{
+    for (size_t i = 0; i < c; i++)
+        for (size_t j = 0; j < n; j++) to[j * c + i] = from[i * n + j];
+}
+void channels_first(const float *from, size_t c, size_t n, float *to)
+{
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < c; i++) to[i * n + j] = from[j * c + i];
+}
+
 /* ---- the blocks ------------------------------------------------------------------------------ */
 
 /* What all blocks of one model share. */
@@ -23,7 +36,7 @@ static Tensor resnet(Arena *m, NormRule rule, const Resnet *w, Tensor x, Tensor 
     Tensor y = x, time = { 0 };
     if (x.tail_c && !wider) y = x = copy(m, x);
     if (wider) y = linear(m, x, &w->shortcut);                                 /* [B,H,W,O] */
-    if (w->time.w.at) time = linear(m, ts, &w->time);                          /* [1,1,1,O] */
+    if (w->time.w.at) time = linear(m, ts, &w->time);            /* [1,1,1,O] or [B,1,1,O] */
     Tensor h = x;
     if (owned && wider) group_norm_(m, h, &w->norm1, rule.groups, rule.eps, SILU);
     else h = group_norm(m, x, &w->norm1, rule.groups, rule.eps, SILU);         /* [B,H,W,I] */
@@ -68,7 +81,7 @@ static void transformer(Arena *m, int groups, const LdmTransformer *w, Tensor x,
 
 /* ---- the UNet -------------------------------------------------------------------------------- */
 
-/* silu(time_embedding(time_proj(t))): sines and cosines of t at falling frequencies, two layers.
+/* time_embedding(time_proj(t)): sines and cosines of t at falling frequencies, two layers.
  *                                                      get_timestep_embedding, TimestepEmbedding */
 static Tensor time_embedding(Arena *m, const Unet *u, double t)
 {
@@ -82,6 +95,29 @@ static Tensor time_embedding(Arena *m, const Unet *u, double t)
     }
     x = linear(m, linear_act(m, x, &u->time1, SILU), &u->time2);               /* [1,1,1,T] */
     trace(x, "time_embedding");
+    return x;
+}
+
+/* What every resnet adds, after silu: the time's embedding; with a class, that of the class beside
+ * it or added to it, item by item. */
+static Tensor embedding(Arena *m, const Unet *u, double t, Tensor class)
+{
+    Tensor x = time_embedding(m, u, t);                                        /* [1,1,1,T] */
+    if (u->class_width) {
+        Tensor c = linear(m, class, &u->class);                                /* [B,1,1,T] */
+        trace(c, "class_embedding");
+        if (u->class_concat) {
+            Tensor both = tensor(m, c.b, 1, 1, 2 * c.c);                       /* [B,1,1,2T] */
+            for (int i = 0; m->base && i < c.b; i++) {
+                to_host(x, item(both, i).at);
+                to_host(item(c, i), item(both, i).at + c.c);
+            }
+            x = both;
+        } else {
+            add_(c, x);
+            x = c;
+        }
+    }
     act_(x, SILU);
     return x;
 }
@@ -153,12 +189,12 @@ static Tensor unet_up(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor t
     return x;
 }
 
-Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context)
+Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context, Tensor class)
 {
     const size_t top = m->used;
     const NormRule rule = { u->groups, u->eps };
     Skips skips = { .count = 0 };
-    Tensor ts = keep(m, top, time_embedding(m, u, t));                         /* [1,1,1,T] */
+    Tensor ts = keep(m, top, embedding(m, u, t, class));                       /* [1,1,1,T] */
     const size_t first = m->used;
     x = push(&skips, first, conv2d(m, x, &u->conv_in, SAME3));                 /* [B,H,W,C0] */
     trace(x, "conv_in");
@@ -246,6 +282,20 @@ Tensor vae_encode(Arena *m, const Vae *v, Tensor x)
     return keep(m, top, x);
 }
 
+/* mean + exp(log variance / 2) * noise                                DiagonalGaussianDistribution */
+void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents)
+{
+    const size_t c = (size_t)v->latents, n = tensor_count(moments) / (2 * c);
+    randn(rng, latents, c * n);
+    for (size_t i = 0; i < c; i++)
+        for (size_t j = 0; j < n; j++) {
+            const float mean = moments.at[j * 2 * c + i], spread = moments.at[j * 2 * c + c + i];
+            const float log_variance = spread < -30 ? -30 : spread > 20 ? 20 : spread;
+            float *x = &latents[i * n + j];
+            *x = (float)v->scaling * (mean + (float)f_exp(0.5f * log_variance) * *x);
+        }
+}
+
 Tensor vae_decode(Arena *m, const Vae *v, Tensor z)
 {
     const size_t top = m->used;
@@ -273,7 +323,7 @@ typedef struct { const char *key, *known; } Fixed;
 
 static const Fixed unet_fixed[] = {
     { "addition_embed_type", "null: another one is SDXL's, which is not supported" },
-    { "class_embed_type", "null" },             { "encoder_hid_dim", "null" },
+    { "num_class_embeds", "null" },             { "encoder_hid_dim", "null" },
     { "encoder_hid_dim_type", "null" },         { "time_cond_proj_dim", "null" },
     { "timestep_post_act", "null" },            { "dual_cross_attention", "false" },
     { "only_cross_attention", "false" },        { "center_input_sample", "false" },
@@ -281,7 +331,7 @@ static const Fixed unet_fixed[] = {
     { "attention_type", "default" },            { "act_fn", "silu" },
     { "conv_in_kernel", "3" },                  { "conv_out_kernel", "3" },
     { "downsample_padding", "1" },              { "mid_block_scale_factor", "1" },
-    { "resnet_skip_time_act", "false" },        { "class_embeddings_concat", "false" },
+    { "resnet_skip_time_act", "false" },        { "class_embed_type", "simple_projection" },
     { "time_embedding_act_fn", "null" },        { "cross_attention_norm", "null" },
     { "addition_embed_type_num_heads", "64" },  { "num_attention_heads", "null" },
 };
@@ -454,9 +504,47 @@ static void level_close(LdmLevel *l)
 
 /* What of config.json is only needed to bind. */
 typedef struct {
-    int width[LEVELS], heads[LEVELS], depth[LEVELS], layers[LEVELS];
+    int width[LEVELS], heads[LEVELS], depth[LEVELS], layers[LEVELS], context[LEVELS];
     bool down[LEVELS], up[LEVELS];
 } UnetPlan;
+
+/* class_embed_type: simple_projection is AudioLDM's, whose text comes as a class. */
+static bool read_class(Unet *u, const Json *config, const char *where, Error *e)
+{
+    const char *kind = NULL;
+    if (!json_string(config, "class_embed_type", &kind, where, e)
+        || !json_bool(config, "class_embeddings_concat", &u->class_concat, where, e)) return false;
+    if (!kind && u->class_concat)
+        return fail(e, "%s: class_embeddings_concat: found true, want class_embed_type "
+                    "simple_projection beside it", where);
+    if (kind && !json_int(config, "projection_class_embeddings_input_dim", 1, 1 << 16,
+                          &u->class_width, where, e)) return false;
+    return !kind || u->class_width
+        || fail(e, "%s: projection_class_embeddings_input_dim: missing, want the width of the "
+                "class", where);
+}
+
+/* cross_attention_dim: one width of text for all levels.  With a class there is no text, attn2 sees
+ * its own input: then every level's own width, or null. */
+static bool read_context(Unet *u, UnetPlan *p, const Json *config, const char *where, Error *e)
+{
+    const Json *value = json_get(config, "cross_attention_dim");
+    for (int i = 0; i < u->levels; i++)
+        p->context[i] = u->class_width && value && value->type == JSON_NULL ? p->width[i] : 1280;
+    if (!level_ints(config, "cross_attention_dim", u->levels, 1, 1 << 16, p->context, where, e))
+        return false;
+    for (int i = 0; i < u->levels; i++) {
+        const int last = u->levels - 1;
+        const bool attends = p->down[i] || p->up[last - i] || (i == last && u->has_middle);
+        const int want = u->class_width ? p->width[i] : p->context[0];
+        if (attends && p->context[i] != want)
+            return fail(e, "%s: cross_attention_dim: found %d for level %d, want %d: %s", where,
+                        p->context[i], i, want, u->class_width
+                        ? "without a text a level attends to itself" : "all levels see one text");
+    }
+    u->context = u->class_width ? 0 : p->context[0];
+    return true;
+}
 
 static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *where, Error *e)
 {
@@ -469,7 +557,6 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
     u->in = u->out = 4;
     u->size = 64;
     u->groups = 32;
-    u->context = 1280;
     u->flip_sin_to_cos = true;
     if (!json_is(json_get(config, "_class_name"), "UNet2DConditionModel"))
         return fail(e, "%s: _class_name: want UNet2DConditionModel; this folder holds another "
@@ -485,7 +572,7 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
         || !json_int(config, "sample_size", 1, 1024, &u->size, where, e)
         || !json_int(config, "in_channels", 1, 1 << 14, &u->in, where, e)
         || !json_int(config, "out_channels", 1, 1 << 14, &u->out, where, e)
-        || !json_int(config, "cross_attention_dim", 1, 1 << 16, &u->context, where, e)
+        || !read_class(u, config, where, e)
         || !json_float(config, "norm_eps", 0, 1, &eps, where, e)
         || !json_float(config, "freq_shift", 0, p->width[0] / 2.0 - 0.5, &u->freq_shift, where, e)
         || !json_bool(config, "flip_sin_to_cos", &u->flip_sin_to_cos, where, e)) return false;
@@ -497,7 +584,14 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
                     middle);
     u->eps = (float)eps;
     u->time_width = 4 * p->width[0];
-    return json_int(config, "time_embedding_dim", 1, 1 << 16, &u->time_width, where, e);
+    return json_int(config, "time_embedding_dim", 1, 1 << 16, &u->time_width, where, e)
+        && read_context(u, p, config, where, e);
+}
+
+/* Width of what the resnets' time_emb_proj reads. */
+static int embedding_width(const Unet *u)
+{
+    return u->class_concat ? 2 * u->time_width : u->time_width;
 }
 
 /* One level of the way down, or of the way up (its i then counts from the smallest pictures). */
@@ -515,12 +609,12 @@ static bool unet_level(Unet *u, const UnetPlan *p, int i, bool up, Error *e)
     for (int j = 0; j < l->layers; j++, in = l->width) {
         const int skip = !up ? 0 : j + 1 < l->layers ? l->width : p->width[at ? at - 1 : 0];
         snprintf(prefix, sizeof prefix, "%s_blocks.%d.resnets.%d.", up ? "up" : "down", i, j);
-        if (!resnet_bind(&l->resnet[j], &u->weights, in + skip, l->width, u->time_width, prefix, e))
-            return false;
+        if (!resnet_bind(&l->resnet[j], &u->weights, in + skip, l->width, embedding_width(u),
+                         prefix, e)) return false;
         if (!attends) continue;
         l->transformer[j] = (LdmTransformer){ .heads = p->heads[at], .depth = p->depth[at] };
         snprintf(prefix, sizeof prefix, "%s_blocks.%d.attentions.%d.", up ? "up" : "down", i, j);
-        if (!transformer_bind(&l->transformer[j], &u->weights, l->width, u->context, prefix, e))
+        if (!transformer_bind(&l->transformer[j], &u->weights, l->width, p->context[at], prefix, e))
             return false;
     }
     if (i == last) return true;
@@ -538,18 +632,22 @@ static bool unet_bind(Unet *u, const UnetPlan *p, Error *e)
         NORM(Unet, norm_out, "conv_norm_out", "c"),
         WEIGHT(Unet, conv_out, "conv_out", "oc33", "o", 0),
         { 0 } };
+    static const Bind class_table[] = {                                 /* k class */
+        WEIGHT(Unet, class, "class_embedding", "tk", "t", 0), { 0 } };
     const int last = u->levels - 1, wide = p->width[last];
-    Dims dims = DIMS(['c'] = p->width[0], ['t'] = u->time_width, ['i'] = u->in, ['o'] = u->out);
-    if (!bind(&u->weights, u, table, dims, e, "%s", "")) return false;
+    Dims dims = DIMS(['c'] = p->width[0], ['t'] = u->time_width, ['i'] = u->in, ['o'] = u->out,
+                     ['k'] = u->class_width);
+    if (!bind(&u->weights, u, table, dims, e, "%s", "")
+        || (u->class_width && !bind(&u->weights, u, class_table, dims, e, "%s", ""))) return false;
     for (int i = 0; i < u->levels; i++)
         if (!unet_level(u, p, i, false, e) || !unet_level(u, p, i, true, e)) return false;
     if (!u->has_middle) return true;
     u->middle_transformer = (LdmTransformer){ .heads = p->heads[last], .depth = p->depth[last] };
-    return resnet_bind(&u->middle[0], &u->weights, wide, wide, u->time_width,
+    return resnet_bind(&u->middle[0], &u->weights, wide, wide, embedding_width(u),
                        "mid_block.resnets.0.", e)
-        && resnet_bind(&u->middle[1], &u->weights, wide, wide, u->time_width,
+        && resnet_bind(&u->middle[1], &u->weights, wide, wide, embedding_width(u),
                        "mid_block.resnets.1.", e)
-        && transformer_bind(&u->middle_transformer, &u->weights, wide, u->context,
+        && transformer_bind(&u->middle_transformer, &u->weights, wide, p->context[last],
                             "mid_block.attentions.0.", e);
 }
 

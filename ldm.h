@@ -3,7 +3,8 @@
  *
  *     Unet u;
  *     if (!unet_open(&u, "stable-diffusion-v1-5/unet", &e)) ...
- *     Tensor eps = unet(&m, &u, x, 981, context);    x [B,H,W,in], context [B,T,C] -> [B,H,W,out]
+ *     Tensor eps = unet(&m, &u, x, 981, context, (Tensor){ 0 });
+ *                                                    x [B,H,W,in], context [B,T,C] -> [B,H,W,out]
  *
  *     Vae v;
  *     vae_open(&v, "stable-diffusion-v1-5/vae", &e);
@@ -49,12 +50,14 @@ typedef struct {
 
 typedef struct {
     Weights weights;                       /* weights.path names it */
-    int in, out, levels, groups, context, time_width;
+    int in, out, levels, groups, time_width;
+    int context;                           /* width of the text; 0: none, attn2 sees its own input */
+    int class_width; bool class_concat;    /* of class embeddings; 0: it takes none */
     int size;                              /* sample_size: latents a side it was trained on */
     float eps;
     bool flip_sin_to_cos;
     double freq_shift;
-    Linear time1, time2, conv_in, conv_out;
+    Linear time1, time2, class, conv_in, conv_out;
     Norm norm_out;
     LdmLevel down[LEVELS], up[LEVELS];
     bool has_middle;
@@ -64,8 +67,9 @@ typedef struct {
 
 bool unet_open(Unet *u, const char *folder, Error *e);
 void unet_close(Unet *u);
-/* The noise (or v) in x at time t, seen with context. */
-Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context);
+/* The noise (or v) in x at time t, seen with context (u.context > 0) or class [B,1,1,class_width]
+ * (u.class_width > 0); what a UNet has not is {0}. */
+Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context, Tensor class);
 
 /* Attention of the VAE's middle: one head over all positions. */
 typedef struct { Norm norm; Linear q, k, v, out; } VaeAttention;
@@ -93,7 +97,14 @@ void vae_close(Vae *v);
 /* AutoencoderKL.encode: x [B,H,W,3] in -1..1 -> moments [B,H/f,W/f,2*latents]: mean, log
  * variance. */
 Tensor vae_encode(Arena *m, const Vae *v, Tensor x);
+/* latent_dist.sample() * scaling_factor of one item's moments, as torch lays it out:
+ * [latents][h][w]. */
+void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents);
 /* AutoencoderKL.decode. */
 Tensor vae_decode(Arena *m, const Vae *v, Tensor z);
+
+/* Between torch's layout and ours: [c][n] -> [n][c], and back. */
+void channels_last(const float *from, size_t c, size_t n, float *to);
+void channels_first(const float *from, size_t c, size_t n, float *to);
 
 #endif

@@ -44,7 +44,7 @@ static char *tokenizer_folder(const Args *a, Error *e)
     return NULL;
 }
 
-/* How many tokens the model sees: as the tokenizer says, or the text tower beside it; 0: unknown. */
+/* How many tokens the model sees, by the tokenizer or the text tower beside it; 0: unknown. */
 static int token_limit(const Tok *t, const char *folder)
 {
     int limit = tok_max_length(t);

@@ -1,4 +1,4 @@
-/* read.c - the verbs that read: embed, score, classify.  All is computed before a line is printed. */
+/* read.c - the verbs that read: embed, score, classify.  Nothing is printed before all is done. */
 #include "clip.h"
 #include "command.h"
 

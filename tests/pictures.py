@@ -89,6 +89,8 @@ def on_white(rgb, alpha):
 def png_case(colour, depth, interlaced, transparent, w=19, h=13, **how):
     top = (1 << depth) - 1
     s = rng.integers(0, top + 1, (h, w, CHANNELS[colour]))
+    if colour == 2 and transparent:                    # pixels that miss the key by one part
+        s = top - s % 2
     before = how.pop("before", b"")
     alpha = np.full((h, w), 255)
 
@@ -223,7 +225,7 @@ def png_files():
     yield "fixed.png", *png_case(2, 8, 0, False, strategy=zlib.Z_FIXED)
     yield "runs.png", *png_case(3, 2, 0, False, strategy=zlib.Z_RLE)
     yield "split.png", *png_case(2, 8, 0, False, split=7)
-    texts = (chunk(b"tEXt", "Title\0caf\xe9".encode("latin-1"))
+    texts = (chunk(b"tEXt", "Title\0caf\xe9".encode("latin-1")) + chunk(b"tEXt", b"Odd\0\xc3\xa9")
              + chunk(b"zTXt", b"Prompt\0\0" + zlib.compress(b"a lake at dawn, " * 20))
              + chunk(b"iTXt", b"Author\0\0\0fr\0Auteur\0" + "Zoë 漢字".encode()))
     late = chunk(b"iTXt", b"Late\0\1\0\0\0" + zlib.compress(b"after the data"))
@@ -252,6 +254,7 @@ def jpeg_files():
     yield "restartp.jpg", saved(rgb, quality=80, restart_marker_rows=1, progressive=True)
     for w in (1, 3, 4, 5, 16, 17):
         yield f"w{w}.jpg", saved(Image.fromarray(scene(w, 18 - w)), quality=70, subsampling=2)
+    yield "narrow.jpg", saved(Image.fromarray(scene(4, 9)), quality=70, subsampling=1)
     turned = Image.Exif()
     turned[0x0112] = 6                                # EXIF says: turn it; Pillow does not
     yield "exif.jpg", saved(Image.fromarray(scene(16, 8)), exif=turned)

@@ -35,19 +35,19 @@ def resampled(x, old, new):
     d = np.gcd(old, new)
     up, down = new // d, old // d
     scale = min(1, up / down)
-    reach, f = 64 / scale, 0.95 * scale
+    reach, f = 64 * max(up, down), 0.95 * scale
     k = np.arange(len(x))
-    wide = np.arange(-int(reach) - 1, int(reach) + 2)
+    wide = np.arange(-(reach // up) - 1, reach // up + 2)
 
-    def taps(t):
+    def taps(t):                                           # t in units of 1 / up input samples
         inside = np.clip(1 - (t / reach) ** 2, 0, None)
-        return np.where(abs(t) <= reach, np.sinc(f * t) * np.i0(10.06 * np.sqrt(inside)), 0)
+        wave = np.sinc(f * t / up) * np.i0(10.06 * np.sqrt(inside))
+        return np.where(abs(t) < reach, wave, 0)
 
     out = []
     for n in range(-(-len(x) * up // down)):
-        place = n * down / up
-        sum_of_taps = taps(np.floor(place) + wide - place).sum()
-        out.append((x * taps(k - place)).sum() / sum_of_taps)
+        sum_of_taps = taps(wide * up - n * down % up).sum()
+        out.append((x * taps(k * up - n * down)).sum() / sum_of_taps)
     return np.array(out)
 
 

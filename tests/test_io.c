@@ -826,7 +826,7 @@ TEST(json_messages_B02_B05_B06_B18)
           "line 2, column 9: key \"a\" is here for the second time" },
     { "{'a':NaN}", "line 1, column 6: found 'N', want a value" },
     { "{'a':Infinity}", "found 'I'" },
-    { "{'a':-Infinity}", "found 'I', want a digit" },
+    { "{'a':-Infinite}", "found 'I', want a digit" },
         { "\xff\xfe{\x01", "not JSON, it looks like UTF-16 text" },
         { "<html>", "not JSON, it looks like an HTML page" },
         { "version https://git-lfs.github.com/spec/v1", "it looks like a Git LFS pointer" },
@@ -903,7 +903,7 @@ TEST(json_typed_reads)
     bool b = true;
     const char *s = "default";
     Json *j = parse("{'i':-12,'x':1e-5,'b':false,'s':'text','null':null,'nul':'a\\u0000b',"
-                    "'big':1e999,'n':3,'list':[1,2.5]}", &e);
+                    "'big':1e999,'low':-Infinity,'n':3,'list':[1,2.5]}", &e);
     CHECK(json_int(j, "i", -20, 20, &i, "c.json", &e) && i == -12);
     CHECK(json_int(j, "null", -20, 20, &i, "c.json", &e)
           && json_int(j, "none", 0, 1, &i, "c.json", &e) && i == -12);
@@ -929,6 +929,10 @@ TEST(json_typed_reads)
     CHECK(!json_float(j, "big", -INFINITY, INFINITY, &x, "c.json", &e));
     CHECK_ERROR(e, "c.json: ", "big: found 1e999, want a number in");
     e.code = 0;
+    e = (Error){ 0 };
+    CHECK(!json_float(j, "low", -INFINITY, INFINITY, &x, "c.json", &e));
+    CHECK(strstr(e.text, "low: found -Infinity, want a number in") != NULL);
+    e = (Error){ 0 };
     CHECK(!json_float(j, "n", 0, 1, &x, "c.json", &e));
     CHECK_ERROR(e, "c.json: ", "n: found 3, want a number in 0..1");
     e.code = 0;

@@ -180,7 +180,7 @@ static void sd_parts(const char *folder)
     float *t = values(find("timestep"));
     Tensor context = clip_text(&m, &s.text, ids, 2, 77, 0);
     prefix = "unet.";
-    Tensor x = unet(&m, &s.unet, picture_of(&m, "sample"), t[0], context);
+    Tensor x = unet(&m, &s.unet, picture_of(&m, "sample"), t[0], context, (Tensor){ 0 });
     compare("unet", x, bound);
     prefix = "vae.";
     compare("vae.decoder", vae_decode(&m, &s.vae, picture_of(&m, "latents")), bound);

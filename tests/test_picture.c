@@ -169,8 +169,9 @@ TEST(the_texts_of_a_file_are_kept)
     Picture p;
     Error e = {0};
     CHECK(picture_read(&p, "tests/pictures/texts.png", &e));
-    CHECK(p.text_count == 4);
+    CHECK(p.text_count == 5);
     CHECK_STR(p.format, "PNG");
+    CHECK_STR(text(&p, "Odd"), "\xc3\x83\xc2\xa9");
     CHECK_STR(text(&p, "Title"), "caf\xc3\xa9");
     CHECK(strlen(text(&p, "Prompt")) == 320 && !strncmp(text(&p, "Prompt"), "a lake at dawn, ",
                                                         16));
@@ -225,11 +226,36 @@ static void there_and_back(const char *ending, Bytes *b, bool smooth)
     }
 }
 
+/* Pictures of few and many colours, in runs and not: all that a block's codes may look like. */
+TEST(every_texture_survives_png)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/fusion-test-picture-%ld.png", (long)getpid());
+    for (int k = 1; k <= 64; k++) {
+        Picture p, q;
+        Error e = {0};
+        noise(&p, (uint32_t)k, 1 + k * 7 % 90, 1 + k * 5 % 60);
+        for (size_t i = 3; i < pixels_of(&p); i++) {
+            if (p.rgb[i] % 8 < k % 8) p.rgb[i] = p.rgb[i - 3];
+            else p.rgb[i] = (uint8_t)(p.rgb[i] & 255 << k % 7);
+        }
+        Output *o = output_open(path, &e);
+        CHECK(o && png_write(o, p.w, p.h, p.rgb, NULL, &e) && output_commit(o, &e));
+        CHECK(picture_read(&q, path, &e));
+        CHECK_STR(e.text, "");
+        CHECK(q.w == p.w && q.h == p.h && q.rgb && !memcmp(q.rgb, p.rgb, pixels_of(&p)));
+        picture_free(&p);
+        picture_free(&q);
+    }
+    unlink(path);
+}
+
 TEST(what_is_written_comes_back)
 {
     static Bytes b;
     there_and_back(".ppm", &b, false);
-    static const char head[] = "P6\n# prompt: a caf\xc3\xa9 \\\\ by the lake\\nat \"dawn\"\n# seed: 42\n";
+    static const char head[] = "P6\n# prompt: a caf\xc3\xa9 \\\\ by the lake\\nat \"dawn\"\n"
+                               "# seed: 42\n";
     CHECK(!memcmp(b.at, head, LENGTH(head)));
     there_and_back(".png", &b, false);
     there_and_back(".png", &b, true);
@@ -258,6 +284,7 @@ TEST(pnm_in_all_its_spellings)
     PNM("P6 1 1 15\n\5\5\5", 1, 1, 85);                           /* D07 */
     PNM("P6 1 1 65535\n\1\200\1\200\1\200", 1, 1, 1);             /* 1.494 */
     PNM("P5 1 1 1000\n\1\364", 1, 1, 128);                        /* 127.5: half to even */
+    PNM("P5 1 1 102\n\1", 1, 1, 2);                              /* 2.5 */
     PNM("P5 1 1 100\n\311", 1, 1, 255);                           /* above maxval */
     PNM("P6 1 1 255\nAAAP6 1 1 255\nBBB", 1, 1, 'A');             /* D09 */
     PNM("P6#c\n1 1 255#d\nAAA", 1, 1, 'A');
@@ -525,6 +552,10 @@ TEST(a_zlib_bomb_stops_at_the_size_of_the_picture)                /* D18 */
         code(&z, 0, 5);
     }
     REFUSED_DATA(&d, "more data than belongs there (after 1 of 14 bytes)");
+    z = zlib(&d);
+    bits(&z, 3, 3);
+    for (int i = 0; i < 20; i++) code(&z, 0x30, 8);
+    REFUSED_DATA(&d, "more data than belongs there (after 14 of 14 bytes)");
 }
 
 TEST(broken_deflate_is_refused)                                   /* D19 */
@@ -634,6 +665,8 @@ TEST(broken_jpeg_is_refused)                                      /* D22 */
     c = b;
     memcpy(c.at + codes + 5, "\2\0\4", 3);
     REFUSED(c.at, c.n, "oversubscribed");
+    memcpy(c.at + codes + 5, "\1\1\1\1\1\1\1\1\1\1\2\0\0\0\0\0", 16);
+    REFUSED(c.at, c.n, "oversubscribed");                         /* no code is all ones */
     c = b;
     c.at[quant + 4] = 4;
     REFUSED(c.at, c.n, "for table 4");
