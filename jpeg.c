@@ -245,8 +245,9 @@ static int32_t clamp(int32_t v, int32_t low, int32_t high)
     return v < low ? low : v > high ? high : v;
 }
 
-/* Coefficients b times quant to 8 x 8 samples, rows stride apart.  Columns first, to 2 more bits;
- * there what leaves 16 saturates, as in libjpeg-turbo's vectors, so that no sum leaves 32. */
+/* Coefficients b times quant to 8 x 8 samples, rows stride apart.  Columns first, to 2 more bits.
+ * Products keep 16 bits and columns saturate there, as in libjpeg-turbo's vectors: no sum leaves
+ * 32.  A file whose samples are samples comes nowhere near. */
 static void idct(const int16_t *b, const uint16_t *quant, uint8_t *out, size_t stride)
 {
     int32_t in[64], line[8], middle[64];
@@ -397,7 +398,8 @@ static bool scan_parts(Jpeg *j, const uint8_t *d, int n)
 
 static bool read_scan(Jpeg *j, const uint8_t *d, int n)
 {
-    enum { SCANS = 256 };                                  /* else a small file works for minutes */
+    enum { SCANS = 100 };                          /* writers use 3 to 20; a small file of many
+                                                      would work for minutes */
     if (!j->parts) return bad(j, "SOS, found before a frame header");
     if (++j->scans > SCANS) return bad(j, "scans, found more than %d", SCANS);
     if (!scan_parts(j, d, n)) return false;

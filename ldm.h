@@ -51,7 +51,7 @@ typedef struct {
 typedef struct {
     Weights weights;                       /* weights.path names it */
     int in, out, levels, groups, time_width;
-    int context;                           /* width of the text; 0: none, attn2 sees its own input */
+    int context;                           /* width of the text; 0: attn2 sees its own input */
     int class_width; bool class_concat;    /* of class embeddings; 0: it takes none */
     int size;                              /* sample_size: latents a side it was trained on */
     float eps;

@@ -439,13 +439,15 @@ char *model_part(const Args *a, const char *part, Error *e)
 
 struct Trace { SafeWriter *out; Error *e; bool failed; Error first; };
 
-/* One activation in torch's layout: tokens [B,T,C] where w is 1, else [B,C,H,W]. */
+/* One activation in torch's layout: vectors [B,C], tokens [B,T,C] where w is 1, else [B,C,H,W]. */
 static void trace_write(void *self, const char *name, Tensor x)
 {
     Trace *t = self;
     const size_t n = tensor_count(x), c = (size_t)x.c, area = (size_t)x.h * (size_t)x.w;
     const bool tokens = x.w == 1;
+    const int rank = !tokens ? 4 : x.h > 1 ? 3 : 2;
     const int picture[] = { x.b, x.c, x.h, x.w }, sequence[] = { x.b, x.h, x.c };
+    const int vector[] = { x.b, x.c }, *const shapes[] = { vector, sequence, picture };
     if (t->first.code) return;
     float *values = malloc((n + !n) * sizeof *values);
     if (!values) {
@@ -458,7 +460,7 @@ static void trace_write(void *self, const char *name, Tensor x)
             for (size_t k = 0; k < c; k++)
                 values[b * area * c + (tokens ? i * c + k : k * area + i)] =
                     x.at[(b * area + i) * c + k];
-    safe_add(t->out, name, F32, tokens ? 3 : 4, tokens ? sequence : picture, values, &t->first);
+    safe_add(t->out, name, F32, rank, shapes[rank - 2], values, &t->first);
     free(values);
 }
 

@@ -436,12 +436,14 @@ static unsigned sample(const Png *g, const uint8_t *row, size_t i)
 /* To 8 bits: the high byte of 16, smaller ones spread over 0..255. */
 static unsigned eight(const Png *g, unsigned v)
 {
-    return g->depth == 16 ? v >> 8 : v * (255 / ((1u << g->depth) - 1));
+    static const uint8_t spread[9] = { [1] = 255, [2] = 85, [4] = 17, [8] = 1 };
+    return g->depth == 16 ? v >> 8 : v * spread[g->depth];
 }
 
 /* Pillow's alpha_composite of v over white: its integers give the exact quotient, rounded. */
 static uint8_t over_white(unsigned v, unsigned alpha)
 {
+    if (alpha == 255) return (uint8_t)v;
     return (uint8_t)((v * alpha + 255 * (255 - alpha) + 127) / 255);
 }
 

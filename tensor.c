@@ -82,20 +82,6 @@ static inline float any_value(int type, const uint8_t *p)
 
 static struct { const Kernels *k; int threads; } machine;
 
-static bool runs_avx2(void), runs_avx512(void);
-static bool runs_always(void) { return true; }
-
-/* Best first. */
-static const struct { const Kernels *kernels; bool (*runs)(void); } kernels[] = {
-#if defined(__x86_64__) && defined(__GNUC__)
-    { &kernels_avx512, runs_avx512 },
-    { &kernels_avx2, runs_avx2 },
-#elif defined(__aarch64__) && defined(__GNUC__)
-    { &kernels_neon, runs_always },
-#endif
-    { &kernels_c, runs_always },
-};
-
 #if defined(__x86_64__) && defined(__GNUC__)
 static bool runs_avx2(void)
 {
@@ -110,6 +96,18 @@ static bool runs_avx512(void)
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 #endif
+static bool runs_always(void) { return true; }
+
+/* Best first. */
+static const struct { const Kernels *kernels; bool (*runs)(void); } kernels[] = {
+#if defined(__x86_64__) && defined(__GNUC__)
+    { &kernels_avx512, runs_avx512 },
+    { &kernels_avx2, runs_avx2 },
+#elif defined(__aarch64__) && defined(__GNUC__)
+    { &kernels_neon, runs_always },
+#endif
+    { &kernels_c, runs_always },
+};
 
 const char *machine_isas(void)
 {

@@ -797,7 +797,7 @@ static bool specials_read(Specials *s, const Json *object, bool of_map, const ch
 
 static bool same(const Added *a, const Added *b)
 {
-    return a->length == b->length && !memcmp(a->text, b->text, a->length) &&
+    return a->length == b->length && (!a->length || !memcmp(a->text, b->text, a->length)) &&
            a->string == b->string && a->unsaid == b->unsaid && a->normalized == b->normalized &&
            a->lstrip == b->lstrip && a->rstrip == b->rstrip;
 }

@@ -134,11 +134,12 @@ static bool may_be_chunk(const uint8_t *bytes, size_t n, size_t at, bool whole)
 }
 
 /* Where the next chunk begins.  Behind one of odd size lies a pad byte, which some programs forget:
- * it is missing where a chunk can begin at once and none that fits begins a byte later. */
+ * it is missing where a chunk can begin at once and none that fits begins a byte later.  At the end
+ * of the file the pad byte may count without being there. */
 static size_t behind(const uint8_t *bytes, size_t n, Chunk c)
 {
     size_t end = c.begin + c.size;
-    if (c.size % 2 == 0 || end == n) return end;
+    if (c.size % 2 == 0) return end;
     bool forgotten = may_be_chunk(bytes, n, end, false) && !may_be_chunk(bytes, n, end + 1, true);
     return forgotten ? end : end + 1;
 }

@@ -301,6 +301,7 @@ def sd_checks(name, folder):
     yield case("exclamation marks", "-p", "hello! world!!", *small, *steps)
     yield case("ddim eta 0.7", *usual, "--sampling-method", "ddim", "--eta", "0.7")
     yield case("clip-skip 1", *usual, "--clip-skip", "1")
+    yield case("clip-skip 1 guidance 1", *usual, "--clip-skip", "1", "--cfg-scale", "1")
     yield case("latents", *usual, "--latents", noise)
     yield case("prompt embeds", *small, *steps, "--prompt-embeds", embeds)
     for strength in "0.3", "0.8", "1.0":

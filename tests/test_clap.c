@@ -1,5 +1,6 @@
-/* test_clap.c - CLAP's two towers, their front ends and the rule for long sounds, against what transformers says
- * of the tiny random models tests/models/clap and tests/models/clap-fused (tests/clap.py made both). */
+/* test_clap.c - CLAP's two towers, their front ends and the rule for long sounds, against what
+ * transformers says of the tiny random models tests/models/clap and tests/models/clap-fused
+ * (tests/clap.py made both). */
 #include "../clap.h"
 #include "../clip.h"
 #include "test.h"
@@ -39,7 +40,8 @@ static void probe(void *self, const char *name, Tensor x)
     const double worst = worst_relative(x.at, want, zmin(tensor_count(x), weight_count(w)));
     if (!(worst <= bound)) {
         checks_failed++;
-        printf("%s: %s is off by %.2e of the largest value, bound %.0e\n", reference.path, name, worst, bound);
+        printf("%s: %s is off by %.2e of the largest value, bound %.0e\n", reference.path, name,
+               worst, bound);
     }
     compared++;
     free(want);
@@ -99,7 +101,8 @@ static void towers(const char *folder, int activations)
 TEST(towers_layer_by_layer) { towers("tests/models/clap", 14); }
 TEST(towers_with_fusion_layer_by_layer) { towers("tests/models/clap-fused", 16); }
 
-/* Texts that are cut, empty, or hold special tokens; sounds that are repeated, exact, five samples, too long. */
+/* Texts that are cut, empty, or hold special tokens; sounds that are repeated, exact, five samples,
+ * too long. */
 static void embeddings(const char *folder)
 {
     Error e = { 0 };
@@ -126,7 +129,9 @@ static void embeddings(const char *folder)
         Sound s = sound_of(i);
         CHECK(clap_embed_sound(&c, &m, &s, out, &e));
         CLOSE(out, sounds + (size_t)i * dim, dim, 1e-5);
-        CHECK(s.frames == weight_count(find((const char *[]){ "sound.0", "sound.1", "sound.2", "sound.3" }[i])));
+        Sound same = sound_of(i);
+        CHECK(s.frames == same.frames && !memcmp(s.at, same.at, s.frames * sizeof *s.at));
+        sound_free(&same);
         sound_free(&s);
     }
     CHECK_STR(e.text, "");
@@ -147,11 +152,13 @@ TEST(a_long_sound_is_the_mean_of_its_windows)
     Arena m;
     if (!begin(&c, &m, "tests/models/clap")) return;
     const size_t dim = (size_t)c.dim;
-    float *whole = malloc(dim * sizeof *whole), *part = malloc(dim * sizeof *part), *sum = calloc(dim, sizeof *sum);
+    float *whole = malloc(dim * sizeof *whole), *part = malloc(dim * sizeof *part);
+    float *sum = calloc(dim, sizeof *sum);
     Sound s = sound_of(3);
     CHECK(s.frames == WINDOW + 3000 && clap_embed_sound(&c, &m, &s, whole, &e));
     for (int i = 0; i < 2; i++) {
-        Sound window = { .rate = RATE, .channels = 1, .frames = WINDOW, .at = s.at + (i ? 3000 : 0) };
+        Sound window = { .rate = RATE, .channels = 1, .frames = WINDOW,
+                         .at = s.at + (i ? 3000 : 0) };
         CHECK(clap_embed_sound(&c, &m, &window, part, &e));
         normalize(part, c.dim);
         for (size_t j = 0; j < dim; j++) sum[j] += part[j] / 2;
@@ -189,6 +196,36 @@ TEST(channels_are_averaged)
     end(&c, &m);
 }
 
+TEST(the_same_bytes_on_every_machine)
+{
+    Error e = { 0 };
+    Clap c;
+    Arena m;
+    char isas[256];
+    if (!begin(&c, &m, "tests/models/clap-fused")) return;
+    const size_t bytes = (size_t)c.dim * sizeof(float);
+    float *first = malloc(2 * bytes), *out = malloc(2 * bytes);
+    Sound s = sound_of(0);
+    CHECK(clap_embed_text(&c, &m, "rain", first, NULL, &e));
+    CHECK(clap_embed_sound(&c, &m, &s, first + c.dim, &e));
+    snprintf(isas, sizeof isas, "%s", machine_isas());
+    for (char *isa = strtok(isas, ", "); isa; isa = strtok(NULL, ", "))
+        for (int threads = 1; threads <= 7; threads += 3) {
+            CHECK(machine_choose(threads, isa, &e));
+            arena_close(&m);
+            CHECK(arena_open(&m, clap_memory(&c), NULL, &e));
+            CHECK(clap_embed_text(&c, &m, "rain", out, NULL, &e));
+            CHECK(clap_embed_sound(&c, &m, &s, out + c.dim, &e));
+            CHECK_STR(e.text, "");
+            CHECK(!memcmp(out, first, 2 * bytes));
+        }
+    CHECK(machine_choose(0, NULL, &e));
+    sound_free(&s);
+    free(first);
+    free(out);
+    end(&c, &m);
+}
+
 TEST(scores_use_the_scale_of_sounds)
 {
     Clap c;
@@ -223,7 +260,8 @@ TEST(an_arena_too_small_says_what_it_needed)
     arena_close(&m);
     CHECK(arena_open(&m, 4096, NULL, &e));
     Sound s = sound_of(0);
-    CHECK(!clap_embed_sound(&c, &m, &s, out, &e) && strstr(e.text, "sound: out of memory: needed an arena of"));
+    CHECK(!clap_embed_sound(&c, &m, &s, out, &e)
+          && strstr(e.text, "sound: out of memory: needed an arena of"));
     e = (Error){ 0 };
     CHECK(!clap_embed_text(&c, &m, "rain", out, NULL, &e) && strstr(e.text, "text: out of memory"));
     sound_free(&s);
@@ -261,16 +299,18 @@ TEST(spectrograms_of_known_sounds)
     for (int i = 0; i < N; i++) x[i] = (float)cos(2 * 3.14159265358979 * 1000 * i / RATE);
     float *mel = mel_spectrogram(x, N, FFT, HOP, filters, MELS, &frames, &e);
     CHECK(filters && mel && frames == N / HOP + 1);
-    /* a cosine of 1000 Hz is bin 32: its window sums to FFT / 2, so the bins hold FFT/4 and twice FFT/8 */
+    /* a cosine of 1000 Hz is bin 32; the window sums to FFT/2: the bins hold FFT/4, twice FFT/8 */
     double want = 0;
-    for (int j = 31; j <= 33; j++) want += filters[j * MELS + 3] * (j == 32 ? 64.0 * 64 : 32.0 * 32);
+    for (int j = 31; j <= 33; j++) want += filters[j * MELS + 3] * (j == 32 ? 64.0 * 64
+            : 32.0 * 32);
     CHECK(want > 0 && fabs(mel[5 * MELS + 3] - 10 * log10(want)) < 1e-3);
     free(mel);
     memset(x, 0, sizeof x);
     mel = mel_spectrogram(x, 1, FFT, HOP, filters, MELS, &frames, &e);
     CHECK(mel && frames == 1 && fabsf(mel[0] + 100) < 1e-4f);   /* the floor, 1e-10 */
     free(mel);
-    CHECK(!mel_spectrogram(x, N, 240, HOP, filters, MELS, &frames, &e) && strstr(e.text, "found 240 samples"));
+    CHECK(!mel_spectrogram(x, N, 240, HOP, filters, MELS, &frames, &e)
+          && strstr(e.text, "found 240 samples"));
     e = (Error){ 0 };
     CHECK(!mel_spectrogram(x, 0, FFT, HOP, filters, MELS, &frames, &e) && e.code);
     e = (Error){ 0 };
@@ -278,15 +318,15 @@ TEST(spectrograms_of_known_sounds)
     free(filters);
 }
 
-/* ---- folders that are not what they should be ---------------------------------------------------- */
+/* ---- folders that are not what they should be ---------------------------------------------- */
 
-/* A copy of tests/models/clap under the build's temporary folder, in which `from` of config `name` became `to`. */
-static char *altered(const char *name, const char *from, const char *to)
+static const char *const files[] = { "config.json", "preprocessor_config.json", "vocab.json",
+                                     "merges.txt", "tokenizer_config.json", "model.safetensors" };
+
+/* A copy of tests/models/clap in a new folder, in which `from` of file `name` became `to`. */
+static void altered(char folder[64], const char *name, const char *from, const char *to)
 {
-    static const char *const files[] = { "config.json", "preprocessor_config.json", "vocab.json", "merges.txt",
-                                         "tokenizer_config.json", "model.safetensors" };
-    static char folder[64];
-    strcpy(folder, "/tmp/fusion-clap-XXXXXX");
+    snprintf(folder, 64, "/tmp/fusion-clap-XXXXXX");
     CHECK(mkdtemp(folder) != NULL);
     for (size_t i = 0; i < countof(files); i++) {
         Error e = { 0 };
@@ -296,35 +336,68 @@ static char *altered(const char *name, const char *from, const char *to)
         CHECK(file_map(&f, path, 0, &e));
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         FILE *out = fopen(path, "wb");
-        const uint8_t *at = strcmp(files[i], name) ? NULL : memmem(f.at, f.size, from, strlen(from));
-        CHECK(out && (at || strcmp(files[i], name)));
+        const bool this = !strcmp(files[i], name);
+        const uint8_t *at = this ? memmem(f.at, f.size, from, strlen(from)) : NULL;
+        const size_t before = at ? (size_t)(at - f.at) : f.size;
+        CHECK(out && (at || !this));
+        fwrite(f.at, 1, before, out);
         if (at) {
-            const size_t before = (size_t)(at - f.at), after = f.size - before - strlen(from);
-            fwrite(f.at, 1, before, out);
             fwrite(to, 1, strlen(to), out);
-            fwrite(at + strlen(from), 1, after, out);
-        } else
-            fwrite(f.at, 1, f.size, out);
+            fwrite(at + strlen(from), 1, f.size - before - strlen(from), out);
+        }
         fclose(out);
         file_unmap(&f);
     }
-    return folder;
 }
 
-static void refused(const char *name, const char *from, const char *to, const char *says)
+static void removed(const char *folder)
 {
-    static const char *const files[] = { "config.json", "preprocessor_config.json", "vocab.json", "merges.txt",
-                                         "tokenizer_config.json", "model.safetensors" };
-    Error e = { 0 };
-    Clap c;
-    char *folder = altered(name, from, to), path[128];
-    CHECK(!clap_open(&c, folder, NULL, &e));
-    if (!strstr(e.text, says)) { checks_failed++; printf("%s -> %s: got '%s', want '%s'\n", from, to, e.text, says); }
     for (size_t i = 0; i < countof(files); i++) {
+        char path[128];
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         remove(path);
     }
     rmdir(folder);
+}
+
+static void refused(const char *name, const char *from, const char *to, const char *says)
+{
+    Error e = { 0 };
+    Clap c;
+    char folder[64];
+    altered(folder, name, from, to);
+    CHECK(!clap_open(&c, folder, NULL, &e));
+    if (!strstr(e.text, says)) {
+        checks_failed++;
+        printf("%s -> %s: got '%s', want '%s'\n", from, to, e.text, says);
+    }
+    removed(folder);
+}
+
+TEST(short_sounds_are_filled_as_the_folder_says)
+{
+    static const char *const fills[] = { "repeat", "pad" };
+    for (size_t i = 0; i < countof(fills); i++) {
+        Error e = { 0 };
+        Clap c;
+        Arena m;
+        char folder[64], name[64];
+        snprintf(name, sizeof name, "\"%s\"", fills[i]);
+        altered(folder, "preprocessor_config.json", "\"repeatpad\"", name);
+        CHECK(clap_open(&c, folder, NULL, &e) && arena_open(&m, clap_memory(&c), NULL, &e)
+              && weights_open(&reference, "tests/models/clap/reference.safetensors", "", &e));
+        CHECK_STR(e.text, "");
+        snprintf(name, sizeof name, "sound_embeds.%s", fills[i]);
+        float *want = values(find(name)), *out = malloc((size_t)c.dim * sizeof *out);
+        Sound s = sound_of(0);
+        CHECK(clap_embed_sound(&c, &m, &s, out, &e));
+        CLOSE(out, want, (size_t)c.dim, 1e-5);
+        sound_free(&s);
+        free(want);
+        free(out);
+        end(&c, &m);
+        removed(folder);
+    }
 }
 
 TEST(what_cannot_be_run_is_named)
@@ -332,21 +405,30 @@ TEST(what_cannot_be_run_is_named)
     const char *config = "config.json", *ears = "preprocessor_config.json";
     refused(config, "\"clap\"", "\"clip\"", "model_type: want clap");
     refused(config, "\"text_config\"", "\"text_confix\"", "text_config: missing");
-    refused(config, "\"num_attention_heads\": 3", "\"num_attention_heads\": 5", "want a divisor of hidden_size 24");
-    refused(config, "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"mish\"", "hidden_act: found 'mish'");
-    refused(config, "\"num_mel_bins\": 10", "\"num_mel_bins\": 11", "want a multiple of num_mel_bins 11");
-    refused(config, "\"window_size\": 4", "\"window_size\": 6", "window_size: found 6, want at most the 5x10");
-    refused(config, "\"window_size\": 4", "\"window_size\": 3", "relative_position_bias_table: shape is 49x2, want 25x2");
-    refused(config, "\"spec_size\": 40", "\"spec_size\": 60", "leaves stage 0 15x30 positions, want even");
-    refused(config, "\"window_size\": 4", "\"window_size\": 4, \"qkv_bias\": false", "qkv_bias: found false, want true");
-    refused(config, "\"window_size\": 4", "\"window_size\": 4, \"enable_fusion\": true", "mel_conv2d.weight: missing");
+    refused(config, "\"num_attention_heads\": 3", "\"num_attention_heads\": 5",
+            "want a divisor of hidden_size 24");
+    refused(config, "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"mish\"",
+            "hidden_act: found 'mish'");
+    refused(config, "\"num_mel_bins\": 10", "\"num_mel_bins\": 11",
+            "want a multiple of num_mel_bins 11");
+    refused(config, "\"window_size\": 4", "\"window_size\": 6",
+            "window_size: found 6, want at most stage 1's 5x10");
+    refused(config, "\"window_size\": 4", "\"window_size\": 3",
+            "relative_position_bias_table: shape is 49x2, want 25x2");
+    refused(config, "\"spec_size\": 40", "\"spec_size\": 60",
+            "leaves stage 0 15x30 positions, want even");
+    refused(config, "\"window_size\": 4", "\"window_size\": 4, \"qkv_bias\": false",
+            "qkv_bias: found false, want true");
+    refused(config, "\"window_size\": 4", "\"window_size\": 4, \"enable_fusion\": true",
+            "mel_conv2d.weight: missing");
     refused(config, "\"depths\": [", "\"depths\": [0, ", "depths");
     refused(ears, "rand_trunc", "fusion", "want rand_trunc: the model's enable_fusion is false");
     refused(ears, "rand_trunc", "middle", "truncation: found 'middle'");
     refused(ears, "repeatpad", "mirror", "padding: found 'mirror'");
     refused(ears, "\"fft_window_size\": 256", "\"fft_window_size\": 200", "want a power of two");
     refused(ears, "\"hop_length\": 64", "\"hop_length\": 16", "501 frames, want at most 160");
-    refused(ears, "\"feature_size\": 10", "\"feature_size\": 12", "want the model's num_mel_bins 10");
+    refused(ears, "\"feature_size\": 10", "\"feature_size\": 12",
+            "want the model's num_mel_bins 10");
     refused("model.safetensors", "layers.0.downsample.norm.bias", "layers.0.downsample.norm.bios",
             "audio_model.audio_encoder.layers.0.downsample.norm.bias: missing");
 }
@@ -360,18 +442,16 @@ TEST(the_text_tower_alone)
     Arena m;
     if (!begin(&c, &m, "tests/models/clap")) return;
     /* the tiny folder's text_config stands for a ClapTextModelWithProjection's config.json */
-    char folder[] = "/tmp/fusion-clap-XXXXXX", path[128];
+    char folder[] = "/tmp/fusion-clap-XXXXXX", path[128], model[128], here[4096], target[4200];
     CHECK(mkdtemp(folder) != NULL);
     snprintf(path, sizeof path, "%s/config.json", folder);
     FILE *f = fopen(path, "wb");
-    fputs("{\"model_type\": \"clap_text_model\", \"vocab_size\": 321, \"hidden_size\": 24, \"num_hidden_layers\": 2,"
-          "\"num_attention_heads\": 3, \"intermediate_size\": 40, \"hidden_act\": \"gelu\", \"projection_dim\": 20,"
-          "\"max_position_embeddings\": 52, \"projection_hidden_act\": \"relu\"}", f);
+    fputs("{\"model_type\": \"clap_text_model\", \"vocab_size\": 321, \"hidden_size\": 24,"
+          "\"num_hidden_layers\": 2, \"num_attention_heads\": 3, \"intermediate_size\": 40,"
+          "\"projection_dim\": 20, \"max_position_embeddings\": 52}", f);
     fclose(f);
-    char model[128], here[4096];
     snprintf(model, sizeof model, "%s/model.safetensors", folder);
     CHECK(getcwd(here, sizeof here) != NULL);
-    char target[4200];
     snprintf(target, sizeof target, "%s/tests/models/clap/model.safetensors", here);
     CHECK(symlink(target, model) == 0);
     CHECK(clap_text_open(&t, &w, folder, &e));

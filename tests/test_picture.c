@@ -598,7 +598,7 @@ TEST(broken_deflate_is_refused)                                   /* D19 */
     bits(&z, 0, 14);
     bits(&z, 1, 3);
     bits(&z, 1, 3);
-    bits(&z, 0, 40);
+    bits(&z, 0, 30);
     REFUSED_DATA(&d, "a repeat of nothing");
     d.n = 0;
     add(&d, "\x78\x9c\1\4\0\0\0abcd", 11);
