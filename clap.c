@@ -930,7 +930,7 @@ static bool ears_from(ClapAudio *a, const Json *config, const char *where, Error
     a->high = 14000;
     if (!json_int(config, "sampling_rate", 1000, 768000, &a->rate, where, e)
         || !json_int(config, "hop_length", 1, 1 << 20, &a->hop, where, e)
-        || !json_int(config, "fft_window_size", 2, 1 << 20, &a->fft, where, e)
+        || !json_int(config, "fft_window_size", 2, 1 << 15, &a->fft, where, e)
         || !json_int(config, "max_length_s", 1, 600, &seconds, where, e)
         || !json_int(config, "feature_size", 1, 1024, &mels, where, e)
         || !json_float(config, "frequency_min", 0, 384000, &a->low, where, e)

@@ -1,12 +1,17 @@
 /* picture.h - pictures in and out: PNM and resampling here, PNG in png.c, JPEG in jpeg.c.
- * Picture p; if (!picture_read(&p, "cat.jpg", &e)) ...        by content, whatever the name says
- * picture_resize(&p, 224, 224, BICUBIC, &e);       the bytes that Pillow gives picture_free(&p);
- * A picture is 8-bit RGB, rows top down, without padding.  What has alpha (RGBA, grey with
- * alpha, palette tRNS, colour keys) is composited on white, as transformers 5.24 does.  16-bit
- * samples of PNG keep their high byte; PNM samples of any maxval become round(255 v / maxval).
- * Limits, told in messages: 32768 a side, 2^28 pixels, files of 1 GiB.  Text that a file carries
- * (PNG tEXt/zTXt/iTXt, PNM comments `# key: value`, JPEG comments) is kept: how to make it
- * again. */
+ *
+ *     Picture p;
+ *     if (!picture_read(&p, "cat.jpg", &e)) ...        by content, whatever the name says
+ *     picture_resize(&p, 224, 224, BICUBIC, &e);       the bytes that Pillow gives
+ *     picture_free(&p);
+ *
+ * A picture is 8-bit RGB, rows top down, without padding.  What has alpha (RGBA, grey with alpha,
+ * palette tRNS, colour keys) is composited on white, as transformers 5.24 does.  16-bit samples of
+ * PNG keep their high byte; PNM samples of any maxval become round(255 v / maxval).
+ * Limits, told in messages: 32768 a side, 2^28 pixels, files of 1 GiB.
+ *
+ * Text that a file carries (PNG tEXt/zTXt/iTXt, PNM comments `# key: value`, JPEG comments) is
+ * kept: how to make it again. */
 #ifndef PICTURE_H
 #define PICTURE_H
 #include "base.h"
@@ -43,12 +48,11 @@ bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e);
 enum { TEXT_LIMIT = 16 << 20 };
 bool picture_make(Picture *p, uint64_t w, uint64_t h, const char *where, Error *e);
 bool picture_text(Picture *p, const void *key, size_t key_size, const void *value, size_t size,
-                  bool latin1,
-                  const char *where, Error *e);
+                  bool latin1, const char *where, Error *e);
 bool utf8_valid(const void *bytes, size_t n);
 
 /* Write rgb [h][w][3] in the format that o's path asks for.  texts: pairs key, value, ended by
- * NULL. The bytes depend on the arguments alone. */
+ * NULL.  The bytes depend on the arguments alone. */
 bool png_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *texts, Error *e);
 bool ppm_write(Output *o, int w, int h, const uint8_t *rgb, const char *const *texts, Error *e);
 

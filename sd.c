@@ -48,7 +48,8 @@ static int context_tokens(const Sd *s, const SdRequest *r)
     return r->prompt_embeds || r->negative_embeds ? r->embed_tokens : text_length(s);
 }
 
-/* [negative, prompt] -> [2,T,C], or the prompt alone; at the bottom of the arena. */
+/* [negative, prompt] -> [2,T,C], or the prompt alone; at the bottom of the arena.  The reference
+ * leaves layers out (clip_skip) for the prompt alone. */
 static Tensor encode_text(Arena *m, const Sd *s, const SdRequest *r, int halves, const int *ids)
 {
     const int n = context_tokens(s, r), c = s->text.encoder.width;
@@ -57,14 +58,14 @@ static Tensor encode_text(Arena *m, const Sd *s, const SdRequest *r, int halves,
     Tensor context = tensor(m, halves, n, 1, c);
     const size_t top = m->used;
     trace_enter("text_encoder");
-    if (!given[0] && !given[halves - 1]) {                         /* both are texts: one batch */
-        Tensor x = clip_text(m, &s->text, ids, halves, n, r->clip_skip);
-        to_host(x, context.at);
+    if (!given[0] && !given[halves - 1] && !r->clip_skip) {        /* texts alike: one batch */
+        to_host(clip_text(m, &s->text, ids, halves, n, 0), context.at);
     } else
         for (int i = 0; i < halves; i++) {
-            Tensor x = given[i] ? from_host(m, 1, n, 1, c, given[i])
-                                : clip_text(m, &s->text, ids + i * n, 1, n, r->clip_skip);
-            to_host(x, item(context, i).at);
+            const int skip = i == halves - 1 ? r->clip_skip : 0;
+            const int *own = ids ? ids + i * n : NULL;             /* none when counting */
+            to_host(given[i] ? from_host(m, 1, n, 1, c, given[i])
+                             : clip_text(m, &s->text, own, 1, n, skip), item(context, i).at);
         }
     trace_leave();
     m->used = top;

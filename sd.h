@@ -45,7 +45,7 @@ typedef struct {
     double guidance;                  /* 1 and below: off, the negative prompt then has no effect */
     double eta, strength;             /* strength counts with a picture to start from */
     int method, schedule;             /* of sampler.h */
-    int clip_skip;                    /* diffusers': layers left out */
+    int clip_skip;                    /* diffusers': layers left out, for the prompt */
     uint64_t seed;
     const Picture *init;              /* picture to picture; already width x height */
     /* unit normal [C][H/f][W/f] instead of the seed's noise, or NULL */

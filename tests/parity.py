@@ -331,7 +331,7 @@ def big_checks(big):
         yield f"pictures {name}", EMBEDDING, partial(embed_pictures, folder, files)
         yield f"layers {name}", LAYER, partial(clip_layers, folder, TEXTS[0], files[0])
     words = ["-p", TEXTS[3], "-n", TEXTS[2], "--seed", "3", "--sampling-method", "ddim",
-             "-W", "512", "-H", "512"]
+             "-W", options.size, "-H", options.size]
     yield "layers sd15", LAYER, partial(sd_layers, f"{big}/sd15", [*words, "--steps", "1"])
     yield "picture sd15", PIXEL, partial(picture, f"{big}/sd15", [*words, "--steps", "2"])
 
@@ -343,6 +343,7 @@ def main():
     parser.add_argument("--fusion", default=os.path.join(reference.HERE, "..", "fusion"))
     parser.add_argument("--only", default="", metavar="WORDS")
     parser.add_argument("--big", metavar="DIR")
+    parser.add_argument("--size", default="512", help="of SD 1.5's pictures [512]")
     parser.add_argument("--timeout", type=float, default=1200, metavar="SECONDS")
     parser.add_argument("-v", "--verbose", action="store_true")
     options = parser.parse_args()

@@ -307,13 +307,15 @@ TEST(any_bytes)
 
 /* ---- merging against its plain twin --------------------------------------------------------- */
 
-typedef struct { char left[8], right[8]; } Rule;
+typedef char Text[12];
+typedef struct { Text left, right; } Rule;
 
 /* Byte pair encoding as the paper has it: again and again, join the first pair of the best rule. */
-static int twin(const char *word, const Rule *rules, int count, char out[][8])
+static int twin(const char *word, const Rule *rules, int count, Text *out)
 {
     int n = (int)strlen(word);
-    for (int i = 0; i < n; i++) snprintf(out[i], 8, "%c%s", word[i], i + 1 == n ? "</w>" : "");
+    for (int i = 0; i < n; i++)
+        snprintf(out[i], sizeof out[i], "%c%s", word[i], i + 1 == n ? "</w>" : "");
     for (int r = 0; r < count; ) {
         int i = 0;
         while (i + 1 < n && (strcmp(out[i], rules[r].left) || strcmp(out[i + 1], rules[r].right)))
@@ -331,18 +333,19 @@ static int twin(const char *word, const Rule *rules, int count, char out[][8])
 TEST(merging_equals_its_twin)
 {
     static Rule rules[4096];
-    static char pieces[64][8], want[64][8], vocabulary[4096], merges[65536];
+    static Text pieces[128], want[64];
+    static char vocabulary[4096], merges[65536];
     uint32_t seed = 3;
     for (int round = 0; round < 40; round++) {
         int count = 0, n = 0;
         size_t used = 1;
-        for (int length = 1; length <= 3; length++)
+        for (int length = 1; length <= 5; length++)
             for (int bits = 0; bits < 1 << length; bits++)
                 for (int end = 0; end < 2; end++) {
-                    char *p = pieces[n], letters[4] = "";
+                    char letters[8] = "";
                     for (int i = 0; i < length; i++) letters[i] = bits >> i & 1 ? 'b' : 'a';
-                    if (length > 1 && !dice(&seed, 4)) continue;
-                    snprintf(p, 8, "%s%s", letters, end ? "</w>" : "");
+                    if (length > 1 && !dice(&seed, 2 + (uint32_t)round % 6)) continue;
+                    snprintf(pieces[n], sizeof pieces[n], "%s%s", letters, end ? "</w>" : "");
                     n++;
                 }
         strcpy(vocabulary, "{");
@@ -428,7 +431,8 @@ TEST(too_long)
 /* ---- lucky files ---------------------------------------------------------------------------- */
 
 static const char *const small = "{\"a\":0,\"b\":1,\"c\":2,\"a</w>\":3,\"b</w>\":4,\"c</w>\":5,"
-    "\"ab\":6,\"bc</w>\":7,\"abc</w>\":8,\"<|startoftext|>\":9,\"<|endoftext|>\":10,\"ab</w>\":11}";
+    "\"ab\":6,\"bc</w>\":7,\"abc</w>\":8,\"<|startoftext|>\":9,\"<|endoftext|>\":10,\"ab</w>\":11,"
+    "\"abc\":12}";
 
 static Tok *small_opened(const char *merges)
 {
@@ -471,9 +475,16 @@ TEST(bytes_that_the_vocabulary_lacks)
     CHECK(spells(t, "zz", "9 1 1 10"));
     tok_close(t);
 
+    say("merges.txt", "a b\nab c\n");     /* ab stands for z at once, and is made of a, b later */
+    say("tokenizer_config.json", "{\"unk_token\":\"ab\",\"split_special_tokens\":true}");
+    t = opened(room);
+    CHECK(spells(t, "abczcabcb", "9 12 12 12 4 10"));
+    tok_close(t);
+
+    say("merges.txt", "");
     say("tokenizer_config.json", "{\"unk_token\":\"<unk>\"}");  /* added, not of the vocabulary */
     t = opened(room);
-    CHECK(spells(t, "ab", "9 0 4 10") && tok_vocabulary(t) == 13);
+    CHECK(spells(t, "ab", "9 0 4 10") && tok_vocabulary(t) == 14);
     Error e = { 0 };
     Ids ids;
     CHECK(!tok_encode(t, "abz", 3, &ids, &e) && strstr(e.text, "unk_token") && !ids.at);

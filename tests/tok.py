@@ -174,6 +174,7 @@ def variants(size):
         ("clip", {config: clip, of_map: {**roles, "pad_token": end}}),
         ("clip", {config: clip, of_map: {**roles, "pad_token": "!"}}),
         ("clip", {config: {"pad_token": "!", "added_tokens_decoder": decoder}}),
+        ("clip", {config: {"added_tokens_decoder": {str(last): {"content": end}}}}),
         ("clip", {config: {"additional_special_tokens": listed}}),
         ("clip", {added: {"<Cat>": last + 1, "the e\u0301": last + 2}}),
         ("clip", {added: {end: last}, of_map: {"pad_token": end}}),
