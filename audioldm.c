@@ -119,7 +119,7 @@ static size_t mirrored(int64_t i, int64_t n)
  * 1e-5, natural logarithm.  filters [BINS][mels].                   TacotronSTFT.mel_spectrogram */
 static Tensor log_mel(Arena *m, const float *x, int frames, int hop, const float *filters, int mels)
 {
-    Tensor mel = tensor(m, 1, frames, 1, mels);
+    Tensor mel = tensor(m, 1, frames, mels, 1);
     const size_t top = m->used;
     Tensor cut = tensor(m, 1, frames, 1, FFT);
     for (int f = 0; m->base && f < frames; f++)
@@ -140,11 +140,11 @@ static Tensor log_mel(Arena *m, const float *x, int frames, int hop, const float
     for (size_t i = 0; m->base && i < tensor_count(mel); i++)
         mel.at[i] = (float)f_log(y.at[i] > 1e-5f ? y.at[i] : 1e-5f);
     m->used = top;
-    return as_picture(mel, frames, mels);
+    return mel;
 }
 
 /* One channel at the vocoder's rate, centred, its peak 0.5; cut, or filled with silence, to n
- * samples the caller frees.                                                 normalize_wav, pad_wav */
+ * samples the caller frees.                                               normalize_wav, pad_wav */
 static float *prepare_sound(const Sound *from, int rate, size_t n, Error *e)
 {
     const size_t values = from->frames * (size_t)from->channels;

@@ -1,18 +1,21 @@
-/* base.h - the cellar: errors as values, sizes that cannot wrap, time.  It knows libc and nothing else.
+/* base.h - the cellar: errors as values, sizes that cannot wrap, time.  It knows libc and nothing
+ * else.
  *
  *     Error e = {0};
  *     if (!open_something(path, &e)) fprintf(stderr, "fusion: %s\n", e.text);
  *
- * No function of the library exits, aborts or prints.  One that can fail takes an Error, says in one
- * line where, what, found and wanted, and returns false or NULL; only main.c shows it to a person.
+ * No function of the library exits, aborts or prints.  One that can fail takes an Error, says in
+ * one line where, what, found and wanted, and returns false or NULL; only main.c shows it to a
+ * person.
  *
  * Rounding.  A product and a sum are fused only where the text says fmaf or vfma: the pragmas below
- * forbid the compiler to do it by itself, so that `cc -O3 *.c -lm` gives the bytes that make gives. */
+ * forbid the compiler to do it by itself, so that `cc -O3 *.c -lm` gives the bytes that make gives.
+ * */
 #ifndef BASE_H
 #define BASE_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE                        /* mmap, fsync, clock_gettime; so base.h is included first */
+#define _GNU_SOURCE                    /* mmap, fsync, clock_gettime; so base.h is included first */
 #endif
 
 #if defined(__clang__)

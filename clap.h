@@ -1,14 +1,15 @@
-/* clap.h - CLAP: text and sound in one space.                     (transformers ClapModel; Wu et al. 2023)
+/* clap.h - CLAP: text and sound in one space.    (transformers ClapModel; Wu et al. 2023)
  *
  *     Clap c;
  *     if (!clap_open(&c, "clap-htsat-unfused", NULL, &e)) ...               a ClapModel folder
  *     Arena m; arena_open(&m, clap_memory(&c), NULL, &e);
  *     clap_embed_text(&c, &m, "a dog barks", text, NULL, &e);               float[c.dim]
  *     clap_embed_sound(&c, &m, &sound, audio, &e);
- *     cosine(text, audio, c.dim) * c.logit_scale                            a logit, of sounds against texts
+ *     cosine(text, audio, c.dim) * c.logit_scale                   a logit, of sounds against texts
  *
- * The text tower is RoBERTa, the sound tower HTSAT: a Swin transformer over the log-mel spectrogram.  AudioLDM needs the
- * text tower alone: clap_text_open opens a ClapTextModelWithProjection folder. */
+ * The text tower is RoBERTa, the sound tower HTSAT: a Swin transformer over the log-mel
+ * spectrogram.  AudioLDM needs the text tower alone: clap_text_open opens a
+ * ClapTextModelWithProjection folder. */
 #ifndef CLAP_H
 #define CLAP_H
 #include "base.h"
@@ -23,7 +24,7 @@ typedef struct {
     int vocabulary, positions, pad, width, heads, mlp, layers, dim;
     Act act, projection_act;
     float eps;
-    Weight tokens, places, types;          /* [vocabulary,width], [positions,width], [types,width] */
+    Weight tokens, places, types;         /* [vocabulary,width], [positions,width], [types,width] */
     Norm norm;
     RobertaLayer *layer;
     Linear pooler, project1, project2;
@@ -45,15 +46,15 @@ void clap_close(Clap *c);
 /* Bytes of arena that the largest single text or sound needs. */
 size_t clap_memory(const Clap *c);
 
-/* ClapTextModelWithProjection.text_embeds, and ClapModel's audio half before it is normalised; out[dim].
- * lost: tokens of the text that did not fit, may be NULL.
- * A sound of any rate and channels is averaged to mono and resampled to the model's rate.  One longer than the
- * model's window is heard in whole windows side by side, the last one moved back to the end, and its embedding is
- * the mean of theirs, each divided by its length: the same score on every run. */
+/* ClapTextModelWithProjection.text_embeds, and ClapModel's audio half before it is normalised;
+ * out[dim]. lost: tokens of the text that did not fit, may be NULL. A sound of any rate and
+ * channels is averaged to mono and resampled to the model's rate.  One longer than the model's
+ * window is heard in whole windows side by side, the last one moved back to the end, and its
+ * embedding is the mean of theirs, each divided by its length: the same score on every run. */
 bool clap_embed_text(const Clap *c, Arena *m, const char *text, float *out, int *lost, Error *e);
 bool clap_embed_sound(const Clap *c, Arena *m, const Sound *s, float *out, Error *e);
 
-/* ---- the text tower alone ------------------------------------------------------------------------- */
+/* ---- the text tower alone -------------------------------------------------------------------- */
 
 /* A ClapTextModelWithProjection folder (config.json, model.safetensors). */
 bool clap_text_open(ClapText *t, Weights *w, const char *folder, Error *e);
@@ -61,14 +62,15 @@ void clap_text_close(ClapText *t);
 /* ids [n] without padding -> projected text_embeds [1,1,1,dim], not normalised. */
 Tensor clap_text(Arena *m, const ClapText *t, const int *ids, int n);
 
-/* ---- spectrograms --------------------------------------------------------------------------------- */
+/* ---- spectrograms ---------------------------------------------------------------------------- */
 
-/* A bank of triangular mel filters, [bins][mels], htk or slaney scale, slaney norm or none (transformers
- * audio_utils.mel_filter_bank).  Caller frees. */
-float *mel_filters(int bins, int mels, double low, double high, int rate, bool htk, bool norm, Error *e);
-/* Log-mel spectrogram [frames][mels] in dB: periodic Hann, reflect padding, power, floor 1e-10, 10 log10
- * (transformers audio_utils.spectrogram).  frames = n / hop + 1.  Caller frees. */
-float *mel_spectrogram(const float *x, size_t n, int window, int hop, const float *filters, int mels, int *frames,
-                       Error *e);
+/* A bank of triangular mel filters, [bins][mels], htk or slaney scale, slaney norm or none
+ * (transformers audio_utils.mel_filter_bank).  Caller frees. */
+float *mel_filters(int bins, int mels, double low, double high, int rate, bool htk, bool norm,
+                   Error *e);
+/* Log-mel spectrogram [frames][mels] in dB: periodic Hann, reflect padding, power, floor 1e-10, 10
+ * log10 (transformers audio_utils.spectrogram).  frames = n / hop + 1.  Caller frees. */
+float *mel_spectrogram(const float *x, size_t n, int window, int hop, const float *filters, int mels,
+                       int *frames, Error *e);
 
 #endif

@@ -1,12 +1,13 @@
-/* io.h - the door to the outside: the only room that opens files.  Nothing that comes in is trusted.
+/* io.h - the door to the outside: the only room that opens files.  Nothing that comes in is
+ * trusted.
  *
  *     Error e = {0};
  *     Weights w;
- *     if (!weights_open(&w, "model/unet", "diffusion_pytorch_model", &e)) ...        e.text says why
+ *     if (!weights_open(&w, "model/unet", "diffusion_pytorch_model", &e)) ...       e.text says why
  *     const Entry *t = weights_find(&w, "conv_in.weight");
  *     weights_close(&w);
  *
- *     Output *o = output_open("lake.png", &e);          refused here if it could not be made at the end
+ *     Output *o = output_open("lake.png", &e);      refused here if it could not be made at the end
  *     if (o && output_write(o, bytes, n, &e)) output_commit(o, &e); else output_discard(o);
  *
  * Files are mapped, never copied: a Weight points into the map and lives until weights_close.
@@ -17,7 +18,7 @@
 #include "base.h"
 #include "tensor.h"
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* A regular file mapped for reading.  at is NULL for an empty one. */
 typedef struct { const uint8_t *at; size_t size; char *path; } File;
@@ -31,7 +32,8 @@ void file_unmap(File *f);
 const char *file_at(const void *address);
 
 /* What bytes that are not what they should be look like: "a Git LFS pointer (run git lfs pull)",
- * "an HTML page", "a zip archive", "a pickle", "GGUF", "gzip", ...; NULL when nothing is recognised. */
+ * "an HTML page", "a zip archive", "a pickle", "GGUF", "gzip", ...; NULL when nothing is
+ * recognised. */
 const char *foreign_format(const uint8_t *bytes, size_t size);
 
 bool file_exists(const char *path);                       /* a regular file, through links */
@@ -39,11 +41,12 @@ bool folder_exists(const char *path);
 /* folder/name, in memory the caller frees; name may itself hold slashes. */
 char *path_join(const char *folder, const char *name);
 
-/* A name from a file as a message shows it, in out: NUL spelled \x00, "..." where a long one was cut. */
+/* A name from a file as a message shows it, in out: NUL spelled \x00, "..." where a long one was
+ * cut. */
 enum { SHOWN = 128 };
 const char *name_shown(const char *name, size_t n, char out[SHOWN]);
 
-/* ---- json ------------------------------------------------------------------------------------- */
+/* ---- json ------------------------------------------------------------------------------------ */
 
 typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
 
@@ -51,28 +54,31 @@ typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_
 typedef struct Json {
     JsonType type;
     bool truth;                            /* JSON_BOOL */
-    const char *text; size_t length;       /* JSON_STRING: bytes, unescaped, may hold NUL, a NUL follows */
+    const char *text; size_t length;       /* JSON_STRING: bytes, unescaped, a NUL follows */
                                            /* JSON_NUMBER: its spelling */
     const char *key; size_t key_length;    /* inside an object; same rules */
     int count;                             /* children */
     struct Json *first, *next;
 } Json;
 
-/* A whole strict JSON text (UTF-8, no key twice, at most 128 deep; a leading byte order mark is skipped).
- * where names the file in messages, which give line and column.  json_free frees the whole document. */
+/* A whole strict JSON text (UTF-8, no key twice, at most 128 deep; a leading byte order mark is
+ * skipped). where names the file in messages, which give line and column.  json_free frees the
+ * whole document. */
 Json *json_parse(const char *text, size_t n, const char *where, Error *e);
 Json *json_read(const char *path, size_t limit, Error *e);                /* the same, of a file */
 /* The same of a text that begins origin bytes into a file; messages give the byte of that file. */
 Json *json_parse_header(const char *text, size_t n, size_t origin, const char *where, Error *e);
-/* text as a JSON string, quotes included, in memory the caller frees; what is no UTF-8 becomes U+FFFD. */
+/* text as a JSON string, quotes included, in memory the caller frees; what is no UTF-8 becomes
+ * U+FFFD. */
 char *json_quote(const char *text, size_t n);
 void json_free(Json *root);
-const Json *json_get(const Json *object, const char *key);                /* NULL if absent or no object */
-bool json_is(const Json *string, const char *text);                       /* a string equal to text */
+const Json *json_get(const Json *object, const char *key);         /* NULL if absent or no object */
+bool json_is(const Json *string, const char *text);                     /* a string equal to text */
 
 /* Typed reads of object[key].  Absent, or null: *out keeps its value.  Wrong type or out of range:
  * false, with where, key, found and wanted in e. */
-bool json_int(const Json *object, const char *key, int low, int high, int *out, const char *where, Error *e);
+bool json_int(const Json *object, const char *key, int low, int high, int *out,
+              const char *where, Error *e);
 bool json_float(const Json *object, const char *key, double low, double high, double *out,
                 const char *where, Error *e);
 /* An array of exactly n numbers in low..high. */
@@ -80,11 +86,13 @@ bool json_floats(const Json *object, const char *key, int n, double low, double 
                  const char *where, Error *e);
 bool json_bool(const Json *object, const char *key, bool *out, const char *where, Error *e);
 /* The string's bytes, living as long as the document; refused if it holds NUL. */
-bool json_string(const Json *object, const char *key, const char **out, const char *where, Error *e);
+bool json_string(const Json *object, const char *key, const char **out, const char *where,
+                 Error *e);
 
-/* ---- safetensors ------------------------------------------------------------------------------ */
+/* ---- safetensors ----------------------------------------------------------------------------- */
 
-/* One tensor of a file.  type is a Weight's type where the program can compute with it, else NOT_COMPUTED. */
+/* One tensor of a file.  type is a Weight's type where the program can compute with it, else
+ * NOT_COMPUTED. */
 typedef struct {
     const char *name; size_t name_length;  /* as in the file: may hold any byte */
     const char *dtype;                     /* the format's spelling: "F32", "I64", ... */
@@ -106,8 +114,8 @@ typedef struct {
     uint64_t *shapes;
 } Weights;
 
-/* path: a .safetensors file, or a folder holding stem.safetensors, stem.safetensors.index.json with its
- * shards, or a variant (stem.fp16.safetensors, and its sharded form), looked for in that order.
+/* path: a .safetensors file, or a folder holding stem.safetensors, stem.safetensors.index.json with
+ * its shards, or a variant (stem.fp16.safetensors, and its sharded form), looked for in that order.
  * stem may list alternatives, as "diffusion_pytorch_model|model". */
 bool weights_open(Weights *w, const char *path, const char *stem, Error *e);
 void weights_close(Weights *w);
@@ -115,7 +123,7 @@ const Entry *weights_find(const Weights *w, const char *name);            /* NUL
 /* The string-to-string metadata of file i as a JSON object, or NULL. */
 const Json *weights_metadata(const Weights *w, int i);
 
-/* ---- binding: from names in a file to fields of a struct ---------------------------------------- */
+/* ---- binding: from names in a file to fields of a struct ------------------------------------- */
 
 /* One row of a block's table.
  *   field   where the Weight lies in the struct: F(Resnet, conv1.w)
@@ -128,46 +136,51 @@ enum { OPTIONAL = 1 };
 #define F(type, field) offsetof(type, field)
 
 typedef struct { int of[128]; } Dims;      /* by letter */
-#define DIMS(...) (Dims){ { __VA_ARGS__ } }                               /* DIMS(['i'] = 320, ['o'] = 640) */
+#define DIMS(...) (Dims){ { __VA_ARGS__ } }                     /* DIMS(['i'] = 320, ['o'] = 640) */
 
-#define bind bind_weights                  /* libc has a bind, for sockets; drivers must not get ours */
-/* Fill every field of block from w; the name in the file is prefix + name, prefix made by printf rules.
- * Fails at a missing tensor, a wrong shape, a dtype that is not computed with, naming file, tensor,
- * found and wanted.  A table ends with an all-zero row. */
+#define bind bind_weights              /* libc has a bind, for sockets; drivers must not get ours */
+/* Fill every field of block from w; the name in the file is prefix + name, prefix made by printf
+ * rules. Fails at a missing tensor, a wrong shape, a dtype that is not computed with, naming file,
+ * tensor, found and wanted.  A table ends with an all-zero row. */
 PRINTF(6, 7)
 bool bind(Weights *w, void *block, const Bind *table, Dims dims, Error *e, const char *prefix, ...);
 
 /* How many tensors no block bound, not counting those whose name ends in one of the |-separated
- * endings of ignored ("position_ids|num_batches_tracked").  Names go to each(self, entry) if given. */
+ * endings of ignored ("position_ids|num_batches_tracked").  Names go to each(self, entry) if given.
+ * */
 int weights_unbound(const Weights *w, const char *ignored,
                     void (*each)(void *self, const Entry *t), void *self);
 
-/* ---- output: whole or not at all ---------------------------------------------------------------- */
+/* ---- output: whole or not at all ------------------------------------------------------------- */
 
 typedef struct Output Output;
 
-/* Begin an output.  "-" is standard output.  A regular target is written beside itself under a temporary
- * name; a FIFO or device directly.  Fails now if the folder is missing, not writable, or path is a folder. */
+/* Begin an output.  "-" is standard output.  A regular target is written beside itself under a
+ * temporary name; a FIFO or device directly.  Fails now if the folder is missing, not writable, or
+ * path is a folder. */
 Output *output_open(const char *path, Error *e);
 bool output_write(Output *o, const void *bytes, size_t n, Error *e);
 /* Flush, fsync, rename over the target; o is freed in any case. */
 bool output_commit(Output *o, Error *e);
 /* Remove the temporary file; the old target is untouched.  NULL is allowed. */
 void output_discard(Output *o);
-/* For formats whose head is known last: a nameless file beside o's target, written like any output, then
- * added to o with output_append.  It vanishes with output_discard. */
+/* For formats whose head is known last: a nameless file beside o's target, written like any output,
+ * then added to o with output_append.  It vanishes with output_discard. */
 Output *output_aside(const Output *o, Error *e);
 bool output_append(Output *o, Output *aside, Error *e);
 /* Remove the temporary files of all open outputs; safe in a signal handler. */
 void output_discard_all(void);
 
-/* ---- tensors out -------------------------------------------------------------------------------- */
+/* ---- tensors out ----------------------------------------------------------------------------- */
 
-/* A safetensors file written tensor by tensor; names must be distinct.  Entries lie in the order added. */
+/* A safetensors file written tensor by tensor; names must be distinct.  Entries lie in the order
+ * added. */
 typedef struct SafeWriter SafeWriter;
 SafeWriter *safe_open(const char *path, Error *e);
-/* dtype F32 or F16; shape of rank dims; data of product(shape) values, copied before this returns. */
-bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape, const void *data, Error *e);
+/* dtype F32 or F16; shape of rank dims; data of product(shape) values, copied before this returns.
+ * */
+bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape,
+              const void *data, Error *e);
 /* metadata: pairs key, value, ended by NULL; may be NULL.  Commits; s is freed in any case. */
 bool safe_commit(SafeWriter *s, const char *const *metadata, Error *e);
 void safe_discard(SafeWriter *s);
@@ -175,10 +188,10 @@ void safe_discard(SafeWriter *s);
 /* One float32 array as NumPy's .npy (version 1.0, C order). */
 bool npy_write(const char *path, int rank, const int *shape, const float *data, Error *e);
 
-/* ---- memory and sums ----------------------------------------------------------------------------- */
+/* ---- memory and sums ------------------------------------------------------------------------- */
 
-/* Give the arena size bytes: anonymous memory, or with scratch != NULL a mapped file of that name that
- * vanishes when closed. */
+/* Give the arena size bytes: anonymous memory, or with scratch != NULL a mapped file of that name
+ * that vanishes when closed. */
 bool arena_open(Arena *m, size_t size, const char *scratch, Error *e);
 void arena_close(Arena *m);
 

@@ -282,7 +282,7 @@ Tensor vae_encode(Arena *m, const Vae *v, Tensor x)
     return keep(m, top, x);
 }
 
-/* mean + exp(log variance / 2) * noise                               DiagonalGaussianDistribution */
+/* mean + exp(log variance / 2) * noise                              DiagonalGaussianDistribution */
 void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents)
 {
     const size_t c = (size_t)v->latents, n = tensor_count(moments) / (2 * c);

@@ -966,8 +966,8 @@ typedef struct {
     struct { Symbol *at; size_t n, room; } word;
     /* Pairs to come, as keys: rank above the place of the left symbol.  A token is made by one last
      * merge only, whatever is around it; so those of one rank come in order of place, and each rank
-     * has a queue of them.  The heap holds the first of each queue, and what is out of order after all,
-     * which takes an unk_token that merges make too. */
+     * has a queue of them.  The heap holds the first of each queue; and what is out of order after
+     * all, which takes an unk_token that merges make too. */
     struct { uint64_t *at; size_t n, room; } heap;
     struct { Waiting *at; size_t n, room; } waiting;
     Queue *queue;                          /* by rank */

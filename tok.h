@@ -18,8 +18,8 @@
  * As the reference does: of a merge given twice the later rank counts; an id may have no token; a
  * byte that the vocabulary lacks is unk_token (CLIP) or dropped (RoBERTa).  Refused, where it would
  * go on: two tokens with one id, an id that is no whole number below 2^21, an added token whose id
- * is neither the vocabulary's nor the next, a missing start, end or padding token, the vocabulary of
- * the other model, a folder that pads or cuts on the left, single_word. */
+ * is neither the vocabulary's nor the next, a missing start, end or padding token, the vocabulary
+ * of the other model, a folder that pads or cuts on the left, single_word. */
 #ifndef TOK_H
 #define TOK_H
 #include "base.h"

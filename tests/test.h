@@ -1,5 +1,5 @@
-/* test.h - a test file is a list of facts.  TEST registers itself; main returns 1 if any fact failed,
- * and closes with the line `N passed, N failed`. */
+/* test.h - a test file is a list of facts.  TEST registers itself; main returns 1 if any fact
+ * failed, and closes with the line `N passed, N failed`. */
 #ifndef TEST_H
 #define TEST_H
 #include <math.h>
@@ -19,7 +19,8 @@ static int checks_failed;
     static void id(void)
 
 #define CHECK(fact) \
-    do { if (!(fact)) { checks_failed++; printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #fact); } } while (0)
+    do { if (!(fact)) { checks_failed++;                                                    \
+             printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #fact); } } while (0)
 
 #define CHECK_STR(got, want)                                                                \
     do { const char *g_ = (got), *w_ = (want);                                              \
