@@ -57,6 +57,7 @@ static bool embed_text(Run *run, const char *text, const float *given, float *ou
 {
     const AudioLdm *a = run->a;
     const size_t top = run->m.used;
+    const bool negative = run->halves == 2 && out == run->class.at;
     Ids ids = { 0 };
     Tensor x = { 0 };
     int lost;
@@ -65,7 +66,7 @@ static bool embed_text(Run *run, const char *text, const float *given, float *ou
     else {
         ok = tok_encode(a->tok, text ? text : "", text ? strlen(text) : 0, &ids, e)
             && (ids.count <= text_length(a) || tok_fit(a->tok, &ids, text_length(a), &lost, e));
-        trace_enter("text_encoder");
+        trace_enter(negative ? "negative.text_encoder" : "text_encoder");
         if (ok) x = clap_text(&run->m, &a->text, ids.at, ids.count);           /* [1,1,1,D] */
         trace_leave();
     }

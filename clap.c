@@ -1062,6 +1062,8 @@ size_t clap_memory(const Clap *c)
     return m.peak;
 }
 
+void clap_count_sound(const Clap *c, Arena *m) { clap_audio(m, c->audio, NULL); }
+
 /* Out of the arena, when it was large enough and the numbers are numbers. */
 static bool take_features(const Clap *c, const Arena *m, Tensor x, const char *what, float *out,
                           Error *e)
@@ -1111,7 +1113,9 @@ static bool embed_windows(const Clap *c, Arena *m, const Sound *s, float *out, E
     bool ok = sum || fail(e, "out of memory: needed %zu bytes", dim * sizeof *sum);
     for (size_t i = 0; i < count && ok; i++) {
         const size_t at = zmin(i * window, s->frames - window);
+        trace_enter("window%d", (int)i);
         ok = embed_window(c, m, s->at + at, window, out, e);
+        trace_leave();
         if (ok) normalize(out, c->dim);
         for (size_t j = 0; j < dim && ok; j++) sum[j] += out[j];
     }

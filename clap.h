@@ -45,6 +45,8 @@ bool clap_open(Clap *c, const char *folder, const char *tokenizer, Error *e);
 void clap_close(Clap *c);
 /* Bytes of arena that the largest single text or sound needs. */
 size_t clap_memory(const Clap *c);
+/* Count the arithmetic of one window of sound: m has no memory. */
+void clap_count_sound(const Clap *c, Arena *m);
 
 /* ClapTextModelWithProjection.text_embeds, and ClapModel's audio half before it is normalised;
  * out[dim]. lost: tokens of the text that did not fit, may be NULL. A sound of any rate and

@@ -1,19 +1,22 @@
 /* command.h - what the verbs share: their options, finding the model, results, plans, traces.
- * main.c holds the tables; make.c makes pictures, read.c embeds and compares, look.c looks inside,
- * bench.c measures.  A verb returns its exit code: 0 done, 1 failed, 2 misused (with e), 3 no. */
+ * main.c holds the tables; make.c makes pictures, hear.c sounds, record.c says how they were made
+ * and makes them again; read.c embeds and compares, look.c looks inside, bench.c measures.  A verb
+ * returns its exit code: 0 done, 1 failed, 2 misused (with e), 3 no. */
 #ifndef COMMAND_H
 #define COMMAND_H
 #include "base.h"
 #include "io.h"
 #include "opt.h"
 #include "tensor.h"
+#include "wav.h"
 
 #define VERSION "0.1.0"
 
 /* Every option of every verb; which verb takes which is in main.c's table. */
 typedef struct {
     Options *options;
-    const char *model, *clip, *sd, *tokenizer, *output, *isa, *device, *scratch, *trace, *config;
+    const char *model, *clip, *sd, *audioldm, *clap, *tokenizer;
+    const char *output, *isa, *device, *scratch, *trace, *config;
     int threads;
     bool plan, json, quiet, verbose, help;
     uint64_t max_mem;
@@ -22,6 +25,10 @@ typedef struct {
     int width, height, steps, batch, clip_skip;
     double guidance, eta, strength;
     uint64_t seed;
+    int candidates;
+    const char *spectrogram;
+    double length, gain_db, peak, rms, fade_in, fade_out, loop;
+    bool as_float;
     Texts prompts, templates;
     const char *labels, *labels_file;
     bool normalize, sha256;
@@ -30,7 +37,9 @@ typedef struct {
 } Args;
 
 typedef int Verb(Args *a, Error *e);
-Verb verb_image, verb_verify;                                              /* make.c */
+Verb verb_image;                                                           /* make.c */
+Verb verb_audio;                                                           /* hear.c */
+Verb verb_verify;                                                          /* record.c */
 Verb verb_embed, verb_score, verb_classify;                                /* read.c */
 Verb verb_tokenize, verb_inspect, verb_compare;                            /* look.c */
 Verb verb_bench, verb_selftest;                                            /* bench.c */
@@ -40,12 +49,13 @@ Verb verb_version, verb_help;                                              /* ma
 extern const Opt option_table[];
 unsigned verb_bit(const char *name);
 
-/* The folder of a part of the model, "clip" or "sd": --clip or --sd; the folder part/ of the bundle
- * -m; or -m itself, if it is such a model.  The caller frees; NULL with e: none, or another one. */
+/* The folder of a part of the model, "clip", "sd", "audioldm" or "clap": the option of that name;
+ * the folder part/ of the bundle -m; or -m itself, if it is such a model.  The caller frees; NULL
+ * with e: none, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
 /* What -m names, without looking into it: -m, $FUSION_MODEL, weights/tiny beside the program. */
 char *model_path(const Args *a, Error *e);
-/* "clip", "sd" or NULL: what kind of model a folder holds, by its config. */
+/* "clip", "sd", "audioldm", "clap" or NULL: what kind of model a folder holds, by its config. */
 const char *model_kind(const char *folder);
 
 /* Threads and instruction set as asked. */
@@ -55,7 +65,8 @@ bool choose_machine(const Args *a, Error *e);
 PRINTF(2, 3) void say(const Args *a, const char *format, ...);
 
 /* Stored by the reference, of no use to a forward. */
-#define IGNORED_TENSORS "position_ids|num_batches_tracked"
+#define IGNORED_TENSORS \
+    "position_ids|num_batches_tracked|token_type_ids|relative_position_index"
 /* With -v: tensors of an open model that nothing uses. */
 void tell_unused(Args *a, const Weights *w);
 
@@ -79,5 +90,58 @@ bool trace_begin(Trace **t, const Args *a, Error *e);
 bool trace_end(Trace *t, bool ok, Error *e);
 
 bool ends_with(const char *text, const char *ending);
+/* By content: a WAV sound; a PNG, JPEG or PNM picture. */
+bool is_wav(const char *path), is_picture(const char *path);
+
+/* ---- making: record.c ------------------------------------------------------------------------ */
+
+#define PICTURE_NAMES ".png or .ppm"
+#define SOUND_NAMES ".wav"
+
+/* Make one output or a batch, as the options say; silent: not even the seed is told. */
+bool make_image(Args *a, bool silent, Error *e), make_audio(Args *a, bool silent, Error *e);
+
+/* name with k in place of its %d or %03d; the caller frees. */
+char *numbered(const char *name, int k, Error *e);
+/* Standard output, a FIFO or a device. */
+bool is_special(const char *path);
+/* The name given to an option that writes files: its ending, and a counter for a batch. */
+bool check_names(const Args *a, const char *option, const char *name, const char *endings,
+                 Error *e);
+/* What options alone can refuse; endings as PICTURE_NAMES, things: "pictures". */
+bool check_making(const Args *a, const char *endings, const char *things, Error *e);
+/* Every output of this name can be made, as far as can be known now. */
+bool check_outputs(const Args *a, const char *name, Error *e);
+/* A random seed, where none is given. */
+bool choose_seed(Args *a, Error *e);
+
+/* A misuse in the words of a library, "width: ..." or "pndm: eta: ...", as one of an option. */
+bool misuse_option(const Error *inner, Error *e);
+
+/* --latents, of shape want with any number of items (one, or one an output), and --prompt-embeds
+ * with negative_prompt_embeds where the file has them.  A dimension 0 in want takes any length.
+ * Not given: nothing is read.  The caller frees. */
+bool read_latents(const Args *a, const int want[4], float **out, int *items, Error *e);
+bool read_embeds(const Args *a, const int *want, int rank, float *out[2], int *tokens, Error *e);
+
+/* A bar with the time left, on one line that is written over; self: a double, when it began. */
+bool show_step(void *self, int call, int calls, const float *latents, const float *x0);
+
+/* A line for each file of weights: sum and name below the model's folder.  The caller frees. */
+char *hash_models(const char *folder, const Weights *const *parts, int count, Error *e);
+
+/* The texts that an output carries, so that it can be made again: pairs, ended by NULL. */
+typedef struct {
+    const char *texts[24];
+    char *options, seed[24], sums[3][65];
+} Record;
+bool record_make(Record *r, const Args *a, const char *models, Error *e);
+void record_free(Record *r);
+
+/* ---- spectrum.c ------------------------------------------------------------------------------ */
+
+/* The mel spectrogram of one channel: time to the right, frequency upward, ticks at seconds and
+ * kHz, 80 dB from the loudest to the darkest. */
+bool spectrogram_draw(Picture *p, const Sound *s, Error *e);
 
 #endif

@@ -1,4 +1,5 @@
 /* look.c - the verbs that look inside: tokenize, inspect, compare. */
+#include "audioldm.h"
 #include "command.h"
 #include "sd.h"
 
@@ -23,8 +24,11 @@ static bool tokenizer_in(const char *folder)
 /* The tokenizer's folder: --tokenizer, or where a model of any kind keeps it.  The caller frees. */
 static char *tokenizer_folder(const Args *a, Error *e)
 {
-    static const char *const places[] = { "", "tokenizer", "clip", "sd/tokenizer" };
-    const char *given = a->tokenizer ? a->tokenizer : a->clip ? a->clip : a->sd;
+    static const char *const places[] = { "", "tokenizer", "clip", "sd/tokenizer",
+                                          "clap", "audioldm/tokenizer" };
+    const char *const options[] = { a->tokenizer, a->clip, a->sd, a->clap, a->audioldm };
+    const char *given = NULL;
+    for (size_t i = 0; i < countof(options) && !given; i++) given = options[i];
     char *path = given ? strdup(given) : model_path(a, e);
     if (!path || a->tokenizer) return path;
     for (size_t i = 0; i < countof(places); i++) {
@@ -215,6 +219,27 @@ static bool inspect_sd(Args *a, const char *folder, Error *e)
     return true;
 }
 
+static bool inspect_clap(Args *a, const char *folder, Error *e)
+{
+    Clap c;
+    if (!clap_open(&c, folder, NULL, e)) return false;
+    print_part(a, "clap", &c.weights);
+    clap_close(&c);
+    return true;
+}
+
+static bool inspect_audioldm(Args *a, const char *folder, Error *e)
+{
+    AudioLdm l;
+    if (!audioldm_open(&l, folder, NULL, e)) return false;
+    print_part(a, "text_encoder", &l.text_weights);
+    print_part(a, "unet", &l.unet.weights);
+    print_part(a, "vae", &l.vae.weights);
+    print_part(a, "vocoder", &l.vocoder.weights);
+    audioldm_close(&l);
+    return true;
+}
+
 static bool inspect_unet(Args *a, const char *folder, Error *e)
 {
     Unet u;
@@ -244,6 +269,26 @@ static bool inspect_text(Args *a, const char *folder, Error *e)
     return true;
 }
 
+static bool inspect_clap_text(Args *a, const char *folder, Error *e)
+{
+    ClapText t;
+    Weights w;
+    if (!clap_text_open(&t, &w, folder, e)) return false;
+    print_part(a, "text_encoder", &w);
+    clap_text_close(&t);
+    weights_close(&w);
+    return true;
+}
+
+static bool inspect_vocoder(Args *a, const char *folder, Error *e)
+{
+    HifiGan g;
+    if (!hifigan_open(&g, folder, e)) return false;
+    print_part(a, "vocoder", &g.weights);
+    hifigan_close(&g);
+    return true;
+}
+
 /* The class that config.json names, in out. */
 static void folder_class(const char *folder, char *out, size_t room)
 {
@@ -257,51 +302,61 @@ static void folder_class(const char *folder, char *out, size_t room)
     free(path);
 }
 
-static bool inspect_folder(Args *a, const char *folder, Error *e)
+typedef bool Inspect(Args *a, const char *folder, Error *e);
+
+static const struct { const char *name; Inspect *inspect; } kinds[] = {
+    { "clip", inspect_clip }, { "sd", inspect_sd }, { "audioldm", inspect_audioldm },
+    { "clap", inspect_clap },
+}, classes[] = {
+    { "UNet2DConditionModel", inspect_unet }, { "AutoencoderKL", inspect_vae },
+    { "CLIPTextModel", inspect_text }, { "ClapTextModelWithProjection", inspect_clap_text },
+    { "SpeechT5HifiGan", inspect_vocoder },
+};
+
+/* Every part of a bundle that is there. */
+static bool inspect_bundle(Args *a, const char *folder, const char *class, Error *e)
 {
-    static const struct {
-        const char *class;
-        bool (*inspect)(Args *, const char *, Error *);
-    } parts[] = { { "UNet2DConditionModel", inspect_unet },
-                  { "AutoencoderKL", inspect_vae },
-                  { "CLIPTextModel", inspect_text } };
-    const char *kind = model_kind(folder);
-    char class[64];
-    if (kind) return (*kind == 's' ? inspect_sd : inspect_clip)(a, folder, e);
-    folder_class(folder, class, sizeof class);
-    for (size_t i = 0; i < countof(parts); i++)
-        if (!strcmp(class, parts[i].class)) return parts[i].inspect(a, folder, e);
-    char *clip = path_join(folder, "clip"), *sd = path_join(folder, "sd");
-    bool has_clip = clip && folder_exists(clip), has_sd = sd && folder_exists(sd),
-         ok = has_clip || has_sd;
-    if (!ok && *class)
-        fail(e, "%s/config.json: class: found %s, want CLIPModel or a part of Stable Diffusion",
-             folder, class);
-    else if (!ok)
-        fail(e, "%s: no model here, want config.json, model_index.json, or folders clip, sd",
-             folder);
-    if (ok && has_clip) ok = inspect_clip(a, clip, e);
-    if (ok && has_sd) ok = inspect_sd(a, sd, e);
-    free(clip);
-    free(sd);
-    return ok;
+    bool ok = true, any = false;
+    for (size_t i = 0; ok && i < countof(kinds); i++) {
+        char *inside = path_join(folder, kinds[i].name);
+        if (inside && folder_exists(inside)) {
+            any = true;
+            ok = kinds[i].inspect(a, inside, e);
+        }
+        free(inside);
+    }
+    if (any) return ok;
+    if (*class)
+        return fail(e, "%s/config.json: class: found %s, want CLIPModel, ClapModel or a part of "
+                    "Stable Diffusion or AudioLDM", folder, class);
+    return fail(e, "%s: no model here, want config.json, model_index.json, or folders clip, sd, "
+                "audioldm, clap", folder);
 }
 
-/* ---- inspect: a picture ---------------------------------------------------------------------- */
-
-static bool inspect_picture(const Args *a, const File *f, const char *path, Error *e)
+static bool inspect_folder(Args *a, const char *folder, Error *e)
 {
-    Picture p;
+    const char *kind = model_kind(folder);
+    char class[64];
+    for (size_t i = 0; kind && i < countof(kinds); i++)
+        if (!strcmp(kind, kinds[i].name)) return kinds[i].inspect(a, folder, e);
+    folder_class(folder, class, sizeof class);
+    for (size_t i = 0; i < countof(classes); i++)
+        if (!strcmp(class, classes[i].name)) return classes[i].inspect(a, folder, e);
+    return inspect_bundle(a, folder, class, e);
+}
+
+/* ---- inspect: a picture or a sound ----------------------------------------------------------- */
+
+/* What it says of itself; closes the object that the caller began. */
+static void print_texts(const Args *a, const Text *texts, int count, const File *f)
+{
     char hex[65];
-    if (!picture_parse(&p, f->at, f->size, path, e)) return false;
-    printf(a->json ? "{\"format\": \"%s\", \"width\": %d, \"height\": %d" : "%s\t%dx%d\n", p.format,
-           p.w, p.h);
     if (a->json) fputs(", \"texts\": {", stdout);
-    for (int i = 0; i < p.text_count; i++) {
+    for (int i = 0; i < count; i++) {
         if (a->json && i) fputs(", ", stdout);
-        (a->json ? print_json : print_field)(p.texts[i].key);
+        (a->json ? print_json : print_field)(texts[i].key);
         fputs(a->json ? ": " : "\t", stdout);
-        (a->json ? print_json : print_field)(p.texts[i].value);
+        (a->json ? print_json : print_field)(texts[i].value);
         if (!a->json) putchar('\n');
     }
     if (a->json) putchar('}');
@@ -310,18 +365,31 @@ static bool inspect_picture(const Args *a, const File *f, const char *path, Erro
         printf(a->json ? ", \"sha256\": \"%s\"" : "sha256\t%s\n", hex);
     }
     if (a->json) puts("}");
+}
+
+static bool inspect_picture(const Args *a, const File *f, const char *path, Error *e)
+{
+    Picture p;
+    if (!picture_parse(&p, f->at, f->size, path, e)) return false;
+    printf(a->json ? "{\"format\": \"%s\", \"width\": %d, \"height\": %d" : "%s\t%dx%d\n", p.format,
+           p.w, p.h);
+    print_texts(a, p.texts, p.text_count, f);
     picture_free(&p);
     return true;
 }
 
-/* By content: the PNM numbers, or what foreign_format calls a PNG or JPEG picture. */
-static bool is_picture(const File *f)
+static bool inspect_sound(const Args *a, const File *f, const char *path, Error *e)
 {
-    const char *format = foreign_format(f->at, f->size);
-    if (f->size > 2 && f->at[0] == 'P' && f->at[1] >= '1' && f->at[1] <= '6'
-        && strchr(" \t\r\n#", f->at[2]))
-        return true;
-    return format && (!strcmp(format, "a PNG picture") || !strcmp(format, "a JPEG picture"));
+    Sound s;
+    if (!sound_parse(&s, f->at, f->size, path, e)) return false;
+    printf(a->json ? "{\"format\": \"%s\", \"rate\": %d, \"channels\": %d%s, \"samples\": %zu, "
+                     "\"seconds\": %.9g, \"peak\": %.6f, \"rms\": %.6f"
+                   : "%s\t%d Hz\t%d channel%s\t%zu samples\t%.9g s\tpeak %.6f\trms %.6f\n",
+           s.format, s.rate, s.channels, a->json || s.channels == 1 ? "" : "s", s.frames,
+           (double)s.frames / s.rate, sound_peak(&s), sound_rms(&s));
+    print_texts(a, s.texts, s.text_count, f);
+    sound_free(&s);
+    return true;
 }
 
 int verb_inspect(Args *a, Error *e)
@@ -338,7 +406,9 @@ int verb_inspect(Args *a, Error *e)
         }
         if (folder_exists(path)) ok = inspect_folder(a, path, e);
         else if ((ok = file_map(&f, path, 0, e)))
-            ok = is_picture(&f) ? inspect_picture(a, &f, path, e) : inspect_tensors(a, path, e);
+            ok = is_picture(path) ? inspect_picture(a, &f, path, e)
+                 : is_wav(path)   ? inspect_sound(a, &f, path, e)
+                                  : inspect_tensors(a, path, e);
         file_unmap(&f);
     }
     return ok ? 0 : 1;

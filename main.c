@@ -13,9 +13,10 @@
 
 enum {
     IMAGE = 1, EMBED = 2, SCORE = 4, CLASSIFY = 8, TOKENIZE = 16, INSPECT = 32, COMPARE = 64,
-    VERIFY = 128, BENCH = 256, SELFTEST = 512, VERSION_ = 1024, HELP = 2048,
+    VERIFY = 128, BENCH = 256, SELFTEST = 512, VERSION_ = 1024, HELP = 2048, AUDIO = 4096,
+    MAKES = IMAGE | AUDIO,
     READS = EMBED | SCORE | CLASSIFY,
-    COMPUTES = IMAGE | READS | VERIFY | BENCH | SELFTEST,
+    COMPUTES = MAKES | READS | VERIFY | BENCH | SELFTEST,
     ALL = COMPUTES | TOKENIZE | INSPECT | COMPARE | VERSION_
 };
 
@@ -29,30 +30,37 @@ static const Command commands[] = {
     { "image", IMAGE, verb_image, 0, 0, "-p TEXT [-o FILE]", "text to picture",
       "  fusion image -m DIR -p \"a serene lake at sunrise\" --seed 7 -o lake.png\n"
       "  fusion image -m DIR -p \"an oil painting\" -i photo.jpg --strength 0.6 -o new.png\n" },
+    { "audio", AUDIO, verb_audio, 0, 0, "-p TEXT [-o FILE]", "text to sound",
+      "  fusion audio -m DIR -p \"a dog barks in the rain\" --seconds 10 --seed 7 -o dog.wav\n"
+      "  fusion audio -m DIR -p \"a piano\" -i guitar.wav --strength 0.5 -o new.wav\n"
+      "  The length is exact: seconds times the rate, rounded.  What changes the sound comes in\n"
+      "  this order: --loop, the fades, then --gain-db, --peak or --rms.  Candidates are ranked\n"
+      "  as they would be written, by the cosine of CLAP's embeddings of text and sound.\n" },
     { "embed", EMBED, verb_embed, 0, 1 << 20, "[-p TEXT]... [FILE]... [-o FILE]",
-      "texts and pictures to vectors",
+      "texts, pictures and sounds to vectors",
       "  fusion embed -m DIR -p \"a cat\" -p \"a dog\" cat.jpg -o vectors.safetensors\n"
-      "  Tensors text_embeds and image_embeds [n,d], float32, not normalised.\n" },
+      "  Tensors text_embeds and image_embeds [n,d], float32, not normalised; audio_embeds of\n"
+      "  sounds, with a CLAP model.\n" },
     { "score", SCORE, verb_score, 1, 1 << 20, "-p TEXT [-p TEXT]... FILE...",
-      "how well texts and pictures agree",
+      "how well texts and pictures or sounds agree",
       "  fusion score -m DIR -p \"a cat\" -p \"a dog\" cat.jpg\n"
       "  Prints text, file, cosine, logit, probability (softmax over the texts of one file).\n" },
     { "classify", CLASSIFY, verb_classify, 1, 1 << 20, "FILE... --labels A,B,C",
-      "name what a picture shows",
+      "name what a picture shows, a sound is",
       "  fusion classify -m DIR cat.jpg --labels cat,dog --template \"a photo of a {}\" --top 1\n"
       "  Prints file, label, probability, cosine, best first.\n" },
     { "tokenize", TOKENIZE, verb_tokenize, 0, 0, "-p TEXT", "text to token ids",
       "  fusion tokenize -m DIR -p \"a photo of a cat\" -v\n" },
     { "inspect", INSPECT, verb_inspect, 1, 1 << 20, "FILE...",
-      "what a model, tensors file or picture holds",
+      "what a model, tensors, picture or sound holds",
       "  fusion inspect model.safetensors       name, dtype, shape, offsets; metadata; totals\n"
       "  fusion inspect DIR                     bound, ignored and missing tensors of a model\n"
-      "  fusion inspect lake.png                how to make it again\n" },
+      "  fusion inspect lake.png dog.wav        format, size, how to make it again\n" },
     { "compare", COMPARE, verb_compare, 2, 2, "A B", "two tensors files or traces, name by name",
       "  fusion compare ours.safetensors theirs.safetensors --tolerance 1e-4\n"
       "  Prints name, error (largest |a - b| over largest |b|); exit 3 if one is beyond.\n" },
     { "verify", VERIFY, verb_verify, 1, 1, "FILE [-m MODEL]",
-      "make a picture again and compare the bytes",
+      "make a picture or sound again, compare the bytes",
       "  fusion verify lake.png -m DIR          exit 0: the same bytes; 3: not\n" },
     { "bench", BENCH, verb_bench, 0, 0, "[-m MODEL]",
       "this machine, the kernels, a model, measured", "  fusion bench -m DIR --json\n" },
@@ -75,53 +83,93 @@ const Opt option_table[] = {
       .help = "the CLIP model from elsewhere" },
     { "sd", 0, OPT_TEXT, A(sd), .value = "PATH", .verbs = IMAGE | VERIFY | TOKENIZE | BENCH,
       .help = "the Stable Diffusion model from elsewhere" },
+    { "audioldm", 0, OPT_TEXT, A(audioldm), .value = "PATH", .verbs = AUDIO | VERIFY | TOKENIZE,
+      .help = "the AudioLDM model from elsewhere" },
+    { "clap", 0, OPT_TEXT, A(clap), .value = "PATH", .verbs = AUDIO | READS | TOKENIZE,
+      .help = "the CLAP model from elsewhere" },
     { "tokenizer", 0, OPT_TEXT, A(tokenizer), .value = "PATH",
-      .verbs = IMAGE | READS | VERIFY | TOKENIZE,
+      .verbs = MAKES | READS | VERIFY | TOKENIZE,
       .help = "folder with vocab.json + merges.txt, or tokenizer.json" },
 
-    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = IMAGE | TOKENIZE, .echo = true,
+    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = MAKES | TOKENIZE, .echo = true,
       .help = "the text" },
     { "prompt", 'p', OPT_TEXTS, A(prompts), .value = "TEXT", .verbs = EMBED | SCORE,
       .help = "a text; may be given again" },
-    { "negative-prompt", 'n', OPT_TEXT, A(negative), .value = "TEXT", .verbs = IMAGE, .echo = true,
+    { "negative-prompt", 'n', OPT_TEXT, A(negative), .value = "TEXT", .verbs = MAKES, .echo = true,
       .help = "what should not be there" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = IMAGE,
       .help = ".png or .ppm, %d counts a batch, - is stdout [fusion.png]" },
+    { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = AUDIO,
+      .help = ".wav, %d counts a batch, - is stdout [fusion.wav]" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = EMBED,
       .help = ".safetensors, .npy or .json [print]" },
+    { "seconds", 0, OPT_NUMBER, A(length), .low = 0, .high = 3600, .value = "X", .verbs = AUDIO,
+      .echo = true, .help = "how long, to the sample [as -i, the model's]" },
     { "width", 'W', OPT_WHOLE, A(width), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE,
       .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
     { "height", 'H', OPT_WHOLE, A(height), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE,
       .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
     { "steps", 0, OPT_WHOLE, A(steps), .low = 1, .high = 1000, .standard = "50", .value = "N",
       .verbs = IMAGE, .echo = true, .help = "steps of the sampler, 1..1000" },
+    { "steps", 0, OPT_WHOLE, A(steps), .low = 1, .high = 1000, .standard = "10", .value = "N",
+      .verbs = AUDIO, .echo = true, .help = "steps of the sampler, 1..1000" },
     { "cfg-scale", 0, OPT_NUMBER, A(guidance), .low = 0, .high = 1e30, .standard = "7.5",
       .value = "X", .verbs = IMAGE, .echo = true, .help = "guidance; 1 and below: off" },
-    { "seed", 0, OPT_SEED, A(seed), .value = "N", .verbs = IMAGE, .echo = true,
+    { "cfg-scale", 0, OPT_NUMBER, A(guidance), .low = 0, .high = 1e30, .standard = "2.5",
+      .value = "X", .verbs = AUDIO, .echo = true, .help = "guidance; 1 and below: off" },
+    { "seed", 0, OPT_SEED, A(seed), .value = "N", .verbs = MAKES, .echo = true,
       .help = "0..2^64-1 [random, printed]" },
     { "batch-count", 'b', OPT_WHOLE, A(batch), .low = 1, .high = 100000, .standard = "1",
-      .value = "N", .verbs = IMAGE, .help = "pictures, with seeds N, N+1, ..." },
+      .value = "N", .verbs = MAKES, .help = "how many, with seeds N, N+1, ..." },
+    { "candidates", 0, OPT_WHOLE, A(candidates), .low = 1, .high = 100000, .standard = "1",
+      .value = "N", .verbs = AUDIO, .help = "the best of N, ranked by CLAP; seeds as of a batch" },
     { "sampling-method", 0, OPT_TEXT, A(method), .names = sampler_methods, .value = "NAME",
-      .verbs = IMAGE, .echo = true, .help = "one of" },
+      .verbs = MAKES, .echo = true, .help = "one of" },
     { "schedule", 0, OPT_TEXT, A(schedule), .names = sampler_schedules, .value = "NAME",
-      .verbs = IMAGE, .echo = true, .help = "one of" },
+      .verbs = MAKES, .echo = true, .help = "one of" },
     { "eta", 0, OPT_NUMBER, A(eta), .low = 0, .high = 1, .standard = "0", .value = "X",
-      .verbs = IMAGE, .echo = true, .help = "noise of ddim, 0..1" },
+      .verbs = MAKES, .echo = true, .help = "noise of ddim, 0..1" },
     { "clip-skip", 0, OPT_WHOLE, A(clip_skip), .low = 0, .high = 100, .standard = "0", .value = "N",
       .verbs = IMAGE, .echo = true, .help = "last layers of the text encoder to leave out" },
     { "init-img", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = IMAGE,
       .help = "picture to start from" },
+    { "init-audio", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = AUDIO,
+      .help = "sound to start from" },
     { "init-img", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = VERIFY,
-      .help = "the picture it was made from" },
+      .help = "the picture or sound it was made from" },
     { "strength", 0, OPT_NUMBER, A(strength), .low = 0, .high = 1, .standard = "0.75", .value = "X",
       .needs = "init-img", .verbs = IMAGE, .echo = true,
       .help = "how far from that picture, 0..1" },
+    { "strength", 0, OPT_NUMBER, A(strength), .low = 0, .high = 1, .standard = "0.75", .value = "X",
+      .needs = "init-audio", .verbs = AUDIO, .echo = true,
+      .help = "how far from that sound, 0..1" },
     { "latents", 0, OPT_TEXT, A(latents), .value = "FILE", .verbs = IMAGE | VERIFY,
       .help = "tensor latents [1,C,H/8,W/8] in place of the noise" },
-    { "save-latents", 0, OPT_TEXT, A(save_latents), .value = "FILE", .verbs = IMAGE,
+    { "latents", 0, OPT_TEXT, A(latents), .value = "FILE", .verbs = AUDIO,
+      .help = "tensor latents [1,C,frames/4,mels/4] in place of the noise" },
+    { "save-latents", 0, OPT_TEXT, A(save_latents), .value = "FILE", .verbs = MAKES,
       .help = "write the final latents" },
-    { "prompt-embeds", 0, OPT_TEXT, A(prompt_embeds), .value = "FILE", .verbs = IMAGE | VERIFY,
+    { "prompt-embeds", 0, OPT_TEXT, A(prompt_embeds), .value = "FILE", .verbs = MAKES | VERIFY,
       .help = "tensors prompt_embeds, negative_prompt_embeds" },
+
+    { "loop", 0, OPT_NUMBER, A(loop), .low = 0, .high = 3600, .standard = "0", .value = "S",
+      .verbs = AUDIO, .echo = true, .if_given = true,
+      .help = "seconds of end that run into the beginning" },
+    { "fade-in", 0, OPT_NUMBER, A(fade_in), .low = 0, .high = 3600, .standard = "0", .value = "S",
+      .verbs = AUDIO, .echo = true, .if_given = true, .help = "seconds from silence" },
+    { "fade-out", 0, OPT_NUMBER, A(fade_out), .low = 0, .high = 3600, .standard = "0", .value = "S",
+      .verbs = AUDIO, .echo = true, .if_given = true, .help = "seconds into silence" },
+    { "gain-db", 0, OPT_NUMBER, A(gain_db), .low = -200, .high = 200, .standard = "0",
+      .value = "X", .verbs = AUDIO, .echo = true, .if_given = true,
+      .help = "louder by X dB" },
+    { "peak", 0, OPT_NUMBER, A(peak), .low = -200, .high = 200, .value = "DB", .verbs = AUDIO,
+      .echo = true, .if_given = true, .help = "the largest sample, in dB of full scale" },
+    { "rms", 0, OPT_NUMBER, A(rms), .low = -200, .high = 200, .value = "DB", .verbs = AUDIO,
+      .echo = true, .if_given = true, .help = "the root of the mean square, in dB of full scale" },
+    { "float", 0, OPT_FLAG, A(as_float), .verbs = AUDIO, .echo = true,
+      .help = "32-bit float samples, not 16-bit integers" },
+    { "spectrogram", 0, OPT_TEXT, A(spectrogram), .value = "FILE", .verbs = AUDIO,
+      .help = "mel picture of the sound, .png" },
 
     { "normalize", 0, OPT_FLAG, A(normalize), .verbs = EMBED,
       .help = "divide each vector by its length" },
@@ -145,13 +193,13 @@ const Opt option_table[] = {
       .help = "instruction set, the best of" },
     { "device", 0, OPT_TEXT, A(device), .names = devices, .standard = "cpu", .value = "NAME",
       .verbs = COMPUTES, .help = "where to compute" },
-    { "plan", 0, OPT_FLAG, A(plan), .verbs = IMAGE | READS,
+    { "plan", 0, OPT_FLAG, A(plan), .verbs = MAKES | READS,
       .help = "print memory and arithmetic of each stage, and stop" },
-    { "max-mem", 0, OPT_SIZE, A(max_mem), .value = "SIZE", .verbs = IMAGE | READS,
+    { "max-mem", 0, OPT_SIZE, A(max_mem), .value = "SIZE", .verbs = MAKES | READS,
       .help = "refuse a larger plan (64M, 2G)" },
-    { "scratch", 0, OPT_TEXT, A(scratch), .value = "FILE", .verbs = IMAGE | READS,
+    { "scratch", 0, OPT_TEXT, A(scratch), .value = "FILE", .verbs = MAKES | READS,
       .help = "hold activations in a mapped file" },
-    { "trace", 0, OPT_TEXT, A(trace), .value = "FILE", .verbs = IMAGE | READS,
+    { "trace", 0, OPT_TEXT, A(trace), .value = "FILE", .verbs = MAKES | READS,
       .help = "write every activation (.safetensors)" },
     { "json", 0, OPT_FLAG, A(json), .verbs = ALL & ~SELFTEST,
       .help = "results as JSON, one object a line" },
@@ -162,8 +210,6 @@ const Opt option_table[] = {
     { "help", 'h', OPT_FLAG, A(help), .verbs = ALL | HELP, .help = "this" },
 
 #define ABSENT(word) { .name = word, .kind = OPT_ABSENT }
-    ABSENT("audioldm"),
-    ABSENT("clap"),
     ABSENT("mask"),
     ABSENT("lora"),
     ABSENT("embedding"),
@@ -192,7 +238,7 @@ unsigned verb_bit(const char *name)
 
 static void general_help(void)
 {
-    printf("fusion " VERSION ": CLIP and Stable Diffusion in plain C\n\n");
+    printf("fusion " VERSION ": CLIP, Stable Diffusion, CLAP and AudioLDM in plain C\n\n");
     for (size_t i = 0; i < countof(commands); i++)
         printf("  fusion %-9s %-38s %s\n", commands[i].name, commands[i].usage,
                commands[i].summary);
@@ -364,29 +410,55 @@ static bool holds(const char *folder, const char *name)
     return found;
 }
 
+/* The parts of a bundle: the class in model_index.json (the empty one is any), or class and
+ * model_type in config.json; the words for messages; the option that gives the part. */
+static const struct { const char *part, *class, *type, *folder, *name, *want; size_t given; }
+parts[] = {
+    { "audioldm", "AudioLDMPipeline", NULL, "an AudioLDM folder", "AudioLDM",
+      "model_index.json, or a folder audioldm", A(audioldm) },
+    { "sd", "", NULL, "a Stable Diffusion folder", "Stable Diffusion",
+      "model_index.json, or a folder sd", A(sd) },
+    { "clip", "CLIPModel", "clip", "a CLIP folder", "CLIP", "config.json, or a folder clip",
+      A(clip) },
+    { "clap", "ClapModel", "clap", "a CLAP folder", "CLAP", "config.json, or a folder clap",
+      A(clap) },
+};
+
+static size_t part_number(const char *part)
+{
+    size_t i = 0;
+    while (i + 1 < countof(parts) && strcmp(parts[i].part, part)) i++;
+    return i;
+}
+
 const char *model_kind(const char *folder)
 {
-    if (holds(folder, "model_index.json")) return "sd";
-    char *path = path_join(folder, "config.json");
+    const bool pipeline = holds(folder, "model_index.json");
+    char *path = path_join(folder, pipeline ? "model_index.json" : "config.json");
     Json *config = path ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
-    const Json *classes = config ? json_get(config, "architectures") : NULL;
-    bool clip =
-        config && json_get(config, "model_type") && json_is(json_get(config, "model_type"), "clip");
-    if (classes && classes->type == JSON_ARRAY && classes->first)
-        clip |= json_is(classes->first, "CLIPModel");
+    const Json *type = config ? json_get(config, "model_type") : NULL, *class =
+        config ? json_get(config, pipeline ? "_class_name" : "architectures") : NULL;
+    const char *kind = NULL;
+    if (class && class->type == JSON_ARRAY) class = class->first;
+    for (size_t i = 0; !kind && i < countof(parts); i++) {
+        const bool named = class && json_is(class, parts[i].class), any = !*parts[i].class;
+        if (pipeline ? !parts[i].type && (named || any)
+                     : parts[i].type && (named || (type && json_is(type, parts[i].type))))
+            kind = parts[i].part;
+    }
     json_free(config);
     free(path);
-    return clip ? "clip" : NULL;
+    return kind;
 }
 
 /* False, with e, when the folder's config.json is broken or tells of another model. */
-static bool config_readable(const char *folder, Error *e)
+static bool config_readable(const char *folder, const char *want, Error *e)
 {
     char *path = path_join(folder, "config.json");
     Json *config = path ? json_read(path, 1 << 20, e) : NULL;
     const char *type = "nothing";
     if (config && json_string(config, "model_type", &type, path, e))
-        fail(e, "%s: model_type: found %s, want clip", path, type);
+        fail(e, "%s: model_type: found %s, want %s", path, type, want);
     json_free(config);
     free(path);
     return false;
@@ -395,8 +467,7 @@ static bool config_readable(const char *folder, Error *e)
 /* Why path is no model of this kind. */
 static void no_model(const char *path, const char *part, Error *e)
 {
-    const char *want =
-        !strcmp(part, "sd") ? "model_index.json, or a folder sd" : "config.json, or a folder clip";
+    const size_t i = part_number(part);
     const char *kind = folder_exists(path) ? model_kind(path) : NULL;
     if (file_exists(path)) {
         File f;
@@ -409,16 +480,16 @@ static void no_model(const char *path, const char *part, Error *e)
     } else if (!folder_exists(path))
         fail(e, "%s: no such file or folder, want a model folder", path);
     else if (kind)
-        fail(e, "%s: model: found %s, want %s", path,
-             *kind == 's' ? "a Stable Diffusion folder" : "a CLIP folder",
-             !strcmp(part, "sd") ? "Stable Diffusion" : "CLIP");
-    else if (!holds(path, "config.json") || !strcmp(part, "sd") || config_readable(path, e))
-        fail(e, "%s: no model here, want %s", path, want);
+        fail(e, "%s: model: found %s, want %s", path, parts[part_number(kind)].folder,
+             parts[i].name);
+    else if (!holds(path, "config.json") || !parts[i].type
+             || config_readable(path, parts[i].type, e))
+        fail(e, "%s: no model here, want %s", path, parts[i].want);
 }
 
 char *model_part(const Args *a, const char *part, Error *e)
 {
-    const char *given = !strcmp(part, "sd") ? a->sd : a->clip;
+    const char *given = *(const char *const *)((const char *)a + parts[part_number(part)].given);
     char *path = given ? strdup(given) : model_path(a, e);
     if (!path) return NULL;
     char *inside = given ? NULL : path_join(path, part);

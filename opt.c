@@ -417,6 +417,7 @@ char *opt_echo(const Options *o)
     for (const Opt *row = o->table; row->name; row++) {
         const void *value = field(o, row);
         if (!row->echo || !(row->verbs & o->verb) || !useful(o, row)) continue;
+        if (row->if_given && !o->given[row - o->table]) continue;
         switch (row->kind) {
         case OPT_FLAG: if (*(const bool *)value) fprintf(out, "%s = true\n", row->name); break;
         case OPT_TEXT: echo_text(out, row->name, *(const char *const *)value); break;

@@ -42,6 +42,7 @@ typedef struct {
     const char *needs;                     /* of no use without this option */
     unsigned verbs;                        /* which verbs take it, a bit each */
     bool echo;                             /* part of what makes an output again */
+    bool if_given;                         /* echoed only where it was given */
 } Opt;
 
 enum { OPT_MOST = 96 };                    /* rows of a table */

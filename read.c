@@ -1,58 +1,114 @@
 /* read.c - the verbs that read: embed, score, classify.  Nothing is printed before all is done. */
+#include "clap.h"
 #include "clip.h"
 #include "command.h"
 
 #include <stdlib.h>
 
-typedef struct { Clip clip; Arena m; Trace *trace; } Reader;
+/* A model of text and one of pictures or sounds: CLIP, or with hears CLAP. */
+typedef struct {
+    bool hears;
+    Clip clip;
+    Clap clap;
+    char *folder;
+    int dim;
+    double logit_scale;
+    Arena m;
+    Trace *trace;
+} Reader;
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* What one run needs: the towers, counted. */
-static bool plan_reading(const Clip *c, const Texts *texts, int pictures, Stage stages[2], Error *e)
+static bool part_in(const Args *a, const char *part)
 {
+    Error none = { 0 };
+    char *folder = model_part(a, part, &none);
+    free(folder);
+    return folder != NULL;
+}
+
+/* CLAP when the options give it alone; of two models, when the first file is a sound. */
+static bool is_for_sounds(const Args *a)
+{
+    const Texts *files = &a->options->operands;
+    if (!a->clap != !a->clip) return a->clap != NULL;
+    if (!part_in(a, "clap")) return false;
+    return !part_in(a, "clip") || (files->count && is_wav(files->at[0]));
+}
+
+/* Count a text of n tokens, one picture, one window of sound. */
+static void count_text(const Reader *r, Arena *m, int n)
+{
+    const ClapText *t = &r->clap.text;
+    const Clip *c = &r->clip;
+    if (r->hears) clap_text(m, t, NULL, imin(n, t->positions - t->pad - 1));
+    else
+        linear(m, position(clip_text(m, &c->text, NULL, 1, imin(n, c->text.positions), 0), 0, 0),
+               &c->text_projection);
+}
+
+static void count_file(const Reader *r, Arena *m)
+{
+    const Clip *c = &r->clip;
+    if (r->hears) clap_count_sound(&r->clap, m);
+    else
+        linear(m, clip_vision(m, &c->vision, tensor(m, 1, c->vision.size, c->vision.size, 3)),
+               &c->image_projection);
+}
+
+/* What one run needs: the towers, counted. */
+static bool plan_reading(const Reader *r, const Texts *texts, int files, Stage stages[2], Error *e)
+{
+    const Tok *tok = r->hears ? r->clap.tok : r->clip.tok;
     stages[0] = (Stage){ .name = "text" };
-    stages[1] = (Stage){ .name = "picture" };
+    stages[1] = (Stage){ .name = r->hears ? "sound" : "picture" };
     for (int i = 0; i < texts->count; i++) {
         Arena m = { 0 };
         Ids ids;
-        if (!tok_encode(c->tok, texts->at[i], strlen(texts->at[i]), &ids, e)) return false;
-        linear(
-            &m,
-            position(clip_text(&m, &c->text, NULL, 1, imin(ids.count, c->text.positions), 0), 0, 0),
-            &c->text_projection);
+        if (!tok_encode(tok, texts->at[i], strlen(texts->at[i]), &ids, e)) return false;
+        count_text(r, &m, ids.count);
         ids_free(&ids);
         stages[0].memory = zmax(stages[0].memory, m.peak);
         stages[0].macs += m.macs;
         stages[0].weight_bytes += m.weight_bytes;
     }
-    if (pictures) {
+    if (files) {
         Arena m = { 0 };
-        linear(&m, clip_vision(&m, &c->vision, tensor(&m, 1, c->vision.size, c->vision.size, 3)),
-               &c->image_projection);
-        stages[1] = (Stage){ "picture", m.peak, m.macs * pictures, m.weight_bytes * pictures };
+        count_file(r, &m);
+        stages[1].memory = m.peak;
+        stages[1].macs = m.macs * files;
+        stages[1].weight_bytes = m.weight_bytes * files;
     }
     return true;
 }
 
-/* Open the model for these texts and pictures.  With --plan it is printed and *done set. */
-static bool reader_open(Reader *r, Args *a, const Texts *texts, int pictures, bool *done, Error *e)
+static bool open_model(Reader *r, Args *a, Error *e)
+{
+    r->folder = model_part(a, r->hears ? "clap" : "clip", e);
+    if (!r->folder || !(r->hears ? clap_open(&r->clap, r->folder, a->tokenizer, e)
+                                 : clip_open(&r->clip, r->folder, a->tokenizer, e))) return false;
+    r->dim = r->hears ? r->clap.dim : r->clip.dim;
+    r->logit_scale = r->hears ? r->clap.logit_scale : r->clip.logit_scale;
+    tell_unused(a, r->hears ? &r->clap.weights : &r->clip.weights);
+    return true;
+}
+
+/* Open the model for these texts and files.  With --plan it is printed and *done set. */
+static bool reader_open(Reader *r, Args *a, const Texts *texts, int files, bool *done, Error *e)
 {
     Stage stages[2];
-    *r = (Reader){ 0 };
+    *r = (Reader){ .hears = is_for_sounds(a) };
     *done = a->plan;
-    char *folder = choose_machine(a, e) ? model_part(a, "clip", e) : NULL;
-    bool open = folder && clip_open(&r->clip, folder, a->tokenizer, e);
-    free(folder);
-    if (open) tell_unused(a, &r->clip.weights);
-    if (!open || !plan_reading(&r->clip, texts, pictures, stages, e)) return false;
+    if (!choose_machine(a, e) || !open_model(r, a, e) || !plan_reading(r, texts, files, stages, e))
+        return false;
     if (a->plan) {
         print_plan(a, stages, 2);
         return true;
     }
     const size_t need = zmax(stages[0].memory, stages[1].memory);
+    const size_t most = r->hears ? clap_memory(&r->clap) : clip_memory(&r->clip);
     return check_memory(a, need, e) && trace_begin(&r->trace, a, e)
-        && arena_open(&r->m, zmax(need, clip_memory(&r->clip)), a->scratch, e);
+        && arena_open(&r->m, zmax(need, most), a->scratch, e);
 }
 
 static bool reader_close(Reader *r, bool ok, Error *e)
@@ -60,36 +116,44 @@ static bool reader_close(Reader *r, bool ok, Error *e)
     ok = trace_end(r->trace, ok, e);
     arena_close(&r->m);
     if (r->clip.tok) clip_close(&r->clip);
+    if (r->clap.tok) clap_close(&r->clap);
+    free(r->folder);
     return ok;
 }
 
 /* ---- vectors --------------------------------------------------------------------------------- */
 
+static bool embed_text(Reader *r, const char *text, float *out, int *lost, Error *e)
+{
+    return r->hears ? clap_embed_text(&r->clap, &r->m, text, out, lost, e)
+                    : clip_embed_text(&r->clip, &r->m, text, out, lost, e);
+}
+
 /* [count][dim] for texts, in memory the caller frees; NULL with e. */
 static float *embed_texts(Reader *r, const Args *a, const Texts *texts, Error *e)
 {
-    const size_t dim = (size_t)r->clip.dim;
+    const size_t dim = (size_t)r->dim;
     float *out = calloc((size_t)texts->count * dim + 1, sizeof *out);
     if (!out) fail(e, "out of memory: needed room for %d vectors", texts->count);
     for (int i = 0; out && i < texts->count; i++) {
         int lost = 0;
         if (texts->count > 1) trace_enter("text%d", i);
-        if (!clip_embed_text(&r->clip, &r->m, texts->at[i], out + (size_t)i * dim, &lost, e)) {
+        if (!embed_text(r, texts->at[i], out + (size_t)i * dim, &lost, e)) {
             free(out);
             out = NULL;
         }
         if (texts->count > 1) trace_leave();
-        if (lost)
-            say(a, "text %d: %d tokens beyond the model's %d are cut off", i + 1, lost,
-                r->clip.text.positions);
+        if (lost) say(a, "text %d: %d tokens beyond what the model takes are cut off", i + 1, lost);
     }
     return out;
 }
 
-static bool embed_file(Reader *r, const char *path, float *out, Error *e)
+static bool embed_picture(Reader *r, const char *path, float *out, Error *e)
 {
     Picture p;
     Error inner = { 0 };
+    if (is_wav(path))
+        return fail(e, "%s: found a sound, want a picture: %s is a CLIP folder", path, r->folder);
     if (!picture_read(&p, path, e)) return false;
     bool ok =
         clip_embed_picture(&r->clip, &r->m, &p, out, &inner) || fail(e, "%s: %s", path, inner.text);
@@ -97,14 +161,27 @@ static bool embed_file(Reader *r, const char *path, float *out, Error *e)
     return ok;
 }
 
+static bool embed_sound(Reader *r, const char *path, float *out, Error *e)
+{
+    Sound s;
+    Error inner = { 0 };
+    if (is_picture(path))
+        return fail(e, "%s: found a picture, want a sound: %s is a CLAP folder", path, r->folder);
+    if (!sound_read(&s, path, e)) return false;
+    bool ok =
+        clap_embed_sound(&r->clap, &r->m, &s, out, &inner) || fail(e, "%s: %s", path, inner.text);
+    sound_free(&s);
+    return ok;
+}
+
 static float *embed_files(Reader *r, const Texts *files, Error *e)
 {
-    const size_t dim = (size_t)r->clip.dim;
+    const size_t dim = (size_t)r->dim;
     float *out = calloc((size_t)files->count * dim + 1, sizeof *out);
     if (!out) fail(e, "out of memory: needed room for %d vectors", files->count);
     for (int i = 0; out && i < files->count; i++) {
-        if (files->count > 1) trace_enter("picture%d", i);
-        if (!embed_file(r, files->at[i], out + (size_t)i * dim, e)) {
+        if (files->count > 1) trace_enter(r->hears ? "sound%d" : "picture%d", i);
+        if (!(r->hears ? embed_sound : embed_picture)(r, files->at[i], out + (size_t)i * dim, e)) {
             free(out);
             out = NULL;
         }
@@ -115,7 +192,7 @@ static float *embed_files(Reader *r, const Texts *files, Error *e)
 
 /* ---- embed ----------------------------------------------------------------------------------- */
 
-/* Texts and pictures, each with its names and vectors. */
+/* Texts and files, each with its names and vectors. */
 typedef struct { const char *tensor, *what; const Texts *names; float *at; } Vectors;
 
 static void print_vectors(const Args *a, const Vectors *v, int dim)
@@ -183,7 +260,7 @@ static bool target_open(Target *t, const Args *a, bool both, Error *e)
         return misuse(
             e, "--output: found '%s', want a name that ends in .safetensors, .npy or .json", path);
     if (t->kind == NPY && both)
-        return misuse(e, "--output: found '%s': one .npy holds texts or pictures, not both", path);
+        return misuse(e, "--output: found '%s': one .npy holds texts or files, not both", path);
     if (t->kind == SAFETENSORS) return (t->safe = safe_open(path, e)) != NULL;
     if (!(t->file = output_open(path, e))) return false;
     if (t->kind == JSON) return true;
@@ -225,13 +302,13 @@ int verb_embed(Args *a, Error *e)
         && reader_open(&r, a, &a->prompts, files->count, &done, e);
     if (ok && !done) {
         Vectors v[2] = { { "text_embeds", "text", &a->prompts, embed_texts(&r, a, &a->prompts, e) },
-                         { "image_embeds", "file", files, NULL } };
+                         { r.hears ? "audio_embeds" : "image_embeds", "file", files, NULL } };
         if (v[0].at) v[1].at = embed_files(&r, files, e);
         ok = v[0].at && v[1].at;
         for (int kind = 0; ok && a->normalize && kind < 2; kind++)
             for (int i = 0; i < v[kind].names->count; i++)
-                normalize(v[kind].at + (size_t)i * (size_t)r.clip.dim, r.clip.dim);
-        ok = ok && target_write(&target, a, v, r.clip.dim, e);
+                normalize(v[kind].at + (size_t)i * (size_t)r.dim, r.dim);
+        ok = ok && target_write(&target, a, v, r.dim, e);
         free(v[0].at);
         free(v[1].at);
     }
@@ -243,13 +320,13 @@ int verb_embed(Args *a, Error *e)
 
 /* ---- score ----------------------------------------------------------------------------------- */
 
-/* Cosines, logits and their softmax of n texts against one picture. */
-static void judge(const Clip *c, const float *texts, int n, const float *picture, double *cosines,
+/* Cosines, logits and their softmax of n texts against one file. */
+static void judge(const Reader *r, const float *texts, int n, const float *file, double *cosines,
                   double *logits, double *p)
 {
     for (int i = 0; i < n; i++) {
-        cosines[i] = cosine(texts + (size_t)i * (size_t)c->dim, picture, c->dim);
-        logits[i] = c->logit_scale * cosines[i];
+        cosines[i] = cosine(texts + (size_t)i * (size_t)r->dim, file, r->dim);
+        logits[i] = r->logit_scale * cosines[i];
     }
     softmax(logits, n, p);
 }
@@ -279,20 +356,19 @@ int verb_score(Args *a, Error *e)
     if (!texts->count) return misuse(e, "--prompt: missing, want -p TEXT"), 2;
     bool ok = reader_open(&r, a, texts, files->count, &done, e);
     if (ok && !done) {
-        const size_t n = (size_t)texts->count, dim = (size_t)r.clip.dim;
+        const size_t n = (size_t)texts->count, dim = (size_t)r.dim;
         double *judged = malloc(3 * n * sizeof *judged);
-        float *text = embed_texts(&r, a, texts, e),
-              *picture = text ? embed_files(&r, files, e) : NULL;
-        ok = picture && (judged || fail(e, "out of memory: needed room for %zu scores", n));
+        float *text = embed_texts(&r, a, texts, e), *file = text ? embed_files(&r, files, e) : NULL;
+        ok = file && (judged || fail(e, "out of memory: needed room for %zu scores", n));
         for (int f = 0; ok && f < files->count; f++) {
-            judge(&r.clip, text, texts->count, picture + (size_t)f * dim, judged, judged + n,
+            judge(&r, text, texts->count, file + (size_t)f * dim, judged, judged + n,
                   judged + 2 * n);
             for (size_t i = 0; i < n; i++)
                 print_score(a, texts->at[i], files->at[f], judged[i], judged[n + i],
                             judged[2 * n + i]);
         }
         free(text);
-        free(picture);
+        free(file);
         free(judged);
     }
     return reader_close(&r, ok, e) ? 0 : 1;
@@ -415,19 +491,19 @@ static void print_classes(const Args *a, const char *file, const Labels *l, doub
 static bool classify(Reader *r, const Args *a, const Labels *l, const Texts *filled, Error *e)
 {
     const Texts *files = &a->options->operands;
-    const int n = l->list.count, dim = r->clip.dim;
+    const int n = l->list.count, dim = r->dim;
     double *judged = malloc(3 * (size_t)n * sizeof *judged);
-    float *text = embed_texts(r, a, filled, e), *picture = text ? embed_files(r, files, e) : NULL;
-    bool ok = picture && (judged || fail(e, "out of memory: needed room for %d scores", n));
+    float *text = embed_texts(r, a, filled, e), *file = text ? embed_files(r, files, e) : NULL;
+    bool ok = file && (judged || fail(e, "out of memory: needed room for %d scores", n));
     if (ok) average_templates(text, n, filled->count / n, dim);
     for (int f = 0; ok && f < files->count; f++) {
         double *cosines = judged, *logits = judged + n, *p = judged + 2 * n;
-        judge(&r->clip, text, n, picture + (size_t)f * (size_t)dim, cosines, logits, p);
+        judge(r, text, n, file + (size_t)f * (size_t)dim, cosines, logits, p);
         print_classes(a, files->at[f], l, p, cosines);
     }
     free(judged);
     free(text);
-    free(picture);
+    free(file);
     return ok;
 }
 

@@ -315,9 +315,10 @@ static bool next_part(const Product *p, Part *part)
     int count = sources(p->x, s), head = s[0].c;
     size_t done = part->first + part->n;
     if (done == (size_t)p->x.c) return false;
-    part->source = s[count == 2 && done >= (size_t)head];
+    const bool tail = count == 2 && done >= (size_t)head;
+    part->source = s[tail];
     part->first = done;
-    part->from = part->source.at == s[0].at ? done : done - (size_t)head;
+    part->from = tail ? done - (size_t)head : done;
     part->n = zmin(CHUNK, (size_t)part->source.c - part->from);
     return true;
 }

@@ -1,10 +1,10 @@
-/* unicode.h - what CLIP's tokenizer must know of Unicode.  Written by tests/unicode.py; do not edit.
+/* unicode.h - what CLIP's tokenizer must know of Unicode.  By tests/unicode.py.
  *
- * Every code point was shown to the library of the reference, tokenizers 0.23.3: its Oniguruma for
- * \p{L} and \p{N}, its Lowercase, its NFD and NFC; combining classes from the order it gives to pairs
- * of marks.  So these are its Unicode versions, not one version.  Left out because rules do them: Hangul
- * syllables, U+0130 (lower case i, U+0307), and white space (25 code points, in tok.c).  Rows are in
- * the order of their first number. */
+ * Every code point was shown to the library of the reference, tokenizers 0.23.3: its Oniguruma
+ * for \p{L} and \p{N}, its Lowercase, its NFD and NFC; combining classes from the order it
+ * gives to pairs of marks.  So these are its Unicode versions, not one version.  Rules do the rest:
+ * Hangul syllables, U+0130 (lower case i, U+0307), white space (25 points, in tok.c).  Rows are
+ * in the order of their first number. */
 #ifndef UNICODE_H
 #define UNICODE_H
 #include <stdint.h>
@@ -314,7 +314,8 @@ static const uint32_t marks[][3] = {
     {0x1e944,0x1e949,0xe6}, {0x1e94a,0x1e94a,7},
 };
 
-enum { DECOMPOSED_MOST = 4 };         /* code points that one becomes in NFD */
+/* code points that one becomes in NFD */
+enum { DECOMPOSED_MOST = 4 };
 
 /* canonical decomposition, one step: whole, first, second or 0 */
 static const uint32_t decompositions[][3] = {

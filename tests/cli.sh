@@ -73,8 +73,8 @@ check() {
 # ---- words --------------------------------------------------------------------------------------------
 
 misuse "verb: missing"
-misuse "verb: found 'paint', want one of image, embed"       paint
-misuse "verb: found 'audio'"                                 audio -p x
+misuse "verb: found 'paint', want one of image, audio, embed" paint
+misuse "verb: found 'story'"                                 story -p x
 good   "text to picture"                                     help
 good   "text to picture"                                     --help
 good   "text to picture"                                     -h
@@ -141,6 +141,25 @@ misuse "--steps: pndm: 1000 steps: found timestep 1000"      image -m $sd -p x -
 misuse "--clip-skip: found '99'"                             image -m $sd -p x --clip-skip 99
 misuse "--schedule: found karras"                            image -m $sd -p x --sampling-method ddim --schedule karras
 
+for word in --width --clip-skip --sd --normalize; do
+    misuse "$word: of no use here"                           audio -p x $word 1
+done
+misuse "--seconds: of no use here"                           image -p x --seconds 1
+misuse "--seconds: found 'nan', want a number in 0..3600"    audio -p x --seconds nan
+misuse "--seconds: found '-1'"                               audio -p x --seconds -1
+misuse "--peak: found 'loud'"                                audio -p x --peak loud
+misuse "--strength: of no use without -i"                    audio -p x --strength 0.5
+misuse "--peak: of no use with --rms"                        audio -p x --peak -1 --rms -20
+misuse "--gain-db: of no use with --peak"                    audio -p x --gain-db 3 --peak -1
+misuse "--batch-count: of no use with --candidates"          audio -p x --candidates 2 -b 2 -o x-%d.wav
+misuse "--latents: of no use with --candidates"              audio -p x --candidates 2 --latents x
+misuse "--output: found 'x.mp3', want a name that ends in .wav" audio -p x -o x.mp3
+misuse "--output: found 'x.wav', want %d in it, as x-%d.wav" audio -p x -b 2 -o x.wav
+misuse "--spectrogram: found 'x.wav', want a name that ends in .png" audio -p x --spectrogram x.wav
+misuse "--spectrogram: found 'x.png', want %d in it"         audio -p x -b 2 -o x-%d.wav --spectrogram x.png
+misuse "--prompt: missing"                                   audio
+good   "text to sound"                                       help audio
+
 # ---- options in a file ----------------------------------------------------------------------------------
 
 printf '# a run\nsteps = 2   # few\nprompt = "a \\"red\\" # cat"\r\n\n  seed=9\nquiet = true\n' > "$dir/run.conf"
@@ -206,6 +225,116 @@ good   "total"                                               score -m $clip -p a
 fails  "--max-mem: found 1.0K, this run needs"               embed -m $clip -p a --max-mem 1K
 good   ""                                                    embed -m $clip -p a $cat --trace "$dir/t.safetensors"
 good   "text_model.encoder.layers.0	F32	[1,3,32]"          inspect "$dir/t.safetensors"
+
+# ---- reading sounds --------------------------------------------------------------------------------------
+
+clap=$models/clap
+dog=tests/sounds/noise-44100.wav
+if [ -d $clap ]; then
+good   "text	a"                                           embed -m $clap -p a
+good   "file	$dog	"                                    embed -m $clap $dog
+good   ""                                                    embed -m $clap -p a -p b $dog -o "$dir/s.safetensors"
+good   "audio_embeds	F32	[1,20]"                      inspect "$dir/s.safetensors"
+good   "text_embeds	F32	[2,20]"                      inspect "$dir/s.safetensors"
+good   "a dog	$dog	"                                    score -m $clap -p "a cat" -p "a dog" $dog
+good   '"probability": '                                     score -m $clap -p "a cat" $dog --json
+good   "$dog	"                                            classify -m $clap $dog --labels a,b --top 1
+lines 1 "$out"; verdict "classify --top 1 of a sound prints one line"
+good   "sound	"                                            score -m $clap -p a $dog --plan
+fails  "--max-mem: found 1.0K, this run needs"               embed -m $clap $dog --max-mem 1K
+fails  "found a sound, want a picture: $clip is a CLIP folder" embed -m $clip $dog
+fails  "found a picture, want a sound: $clap is a CLAP folder" score -m $clap -p a $cat
+fails  "no.wav: cannot open"                                 score -m $clap -p a $dog "$dir/no.wav"
+lines 0 "$out"; verdict "score prints nothing when one sound is broken"
+head -c 60 $dog > "$dir/cut.wav"
+fails  "cut.wav: data chunk, found"                     embed -m $clap "$dir/cut.wav"
+fails  "model: found a CLAP folder, want Stable Diffusion"   image -m $clap -p x
+fails  "model: found a CLIP folder, want AudioLDM"           audio -m $clip -p x -o "$dir/x.wav"
+good   "130 bound	7 ignored	0 unknown	0 missing"    inspect $clap
+good   "44100 Hz	1 channel"                           inspect $dog
+good   '"rate": 44100, "channels": 1'                        inspect $dog --json
+good   ""                                                    tokenize --clap $clap -p "a dog"
+ln -s "$PWD/$clap" "$dir/bundle/clap"
+good   "file	$dog	"                                    embed -m "$dir/bundle" $dog
+good   "file	$cat	"                                    embed -m "$dir/bundle" $cat
+fails  "found a picture, want a sound"                       embed -m "$dir/bundle" $dog $cat
+good   ""                                                    embed -m $clap -p a $dog --trace "$dir/t.safetensors"
+good   "input_features"                                      inspect "$dir/t.safetensors"
+fi
+
+# ---- making sounds ---------------------------------------------------------------------------------------
+
+ldm=$models/audioldm
+if [ -d $ldm ]; then
+ln -s "$PWD/$ldm" "$dir/bundle/audioldm"
+hear="audio -m $ldm --steps 2 -q"
+good   "seed 7"                                              $hear -p "a dog" --seed 7 -o "$dir/a.wav"
+good   "8000 Hz	1 channel	1920 samples"                        inspect "$dir/a.wav"
+good   'prompt	a dog'                                       inspect "$dir/a.wav"
+good   ""                                                    $hear -p "a dog" --seed 7 -t 3 --isa c -o "$dir/again.wav"
+check  "the same sound with other threads, in plain C"       cmp "$dir/a.wav" "$dir/again.wav"
+good   ""                                                    $hear -p "a dog" --seed 6 -b 2 -o "$dir/n-%d.wav"
+check  "a batch gives the sounds of single runs"             cmp "$dir/a.wav" "$dir/n-1.wav"
+good   ""                                                    $hear -p "a dog" --seed 7 -o -
+cp "$out" "$dir/stdout.wav"
+check  "- is standard output, for sounds"                    cmp "$dir/a.wav" "$dir/stdout.wav"
+good   "same"                                                verify "$dir/a.wav" -m $ldm
+good   "same"                                                verify "$dir/a.wav" -m "$dir/bundle"
+fails  "nothing here says how it was made"                   verify $dog -m $ldm
+good   '"samples": 9877'                                     $hear -p x --seconds 1.23457 -o "$dir/b.wav" --json
+good   '"samples": 9877'                                     $hear -p x --seconds 1.23457 --loop 0.3333 --fade-in 0.1 --fade-out 0.2 --peak -6 --seed 1 -o "$dir/b.wav" --json
+holds  '"peak": 0.501187'; verdict "audio --peak -6 has a peak of 0.501"
+good   "same"                                                verify "$dir/b.wav" -m $ldm
+good   "file	$dir/b.wav	"                                embed -m $clap "$dir/b.wav" --trace "$dir/t.safetensors"
+good   "window1.audio_model"                                 inspect "$dir/t.safetensors"
+first_sample() { od -An -j44 -N2 -td2 "$1" | tr -d ' '; }
+check  "a fade begins in silence"                            [ "$(first_sample "$dir/b.wav")" = 0 ]
+check  "a sound without a fade does not"                     [ "$(first_sample "$dir/a.wav")" != 0 ]
+good   '"rms": 0.100000'                                     $hear -p x --rms -20 --float -o "$dir/c.wav" --json
+good   "WAV 32-bit float"                                    inspect "$dir/c.wav"
+good   "samples are beyond full scale"                       audio -m $ldm --steps 1 -p x --gain-db 60 -o "$dir/c.wav"
+misuse "--loop: found 2, want at most the 1 seconds"         $hear -p x --seconds 1 --loop 2 -o "$dir/c.wav"
+misuse "--seconds: found 0, want from"                       $hear -p x --seconds 0 -o "$dir/c.wav"
+misuse "--schedule: found karras"                            $hear -p x --sampling-method ddim --schedule karras
+good   '"samples": 8000'                                     $hear -p x -i $dog --strength 0.6 --seconds 1 --seed 3 -o "$dir/i.wav" --json
+fails  "give it with -i FILE"                                verify "$dir/i.wav" -m $ldm
+good   "same"                                                verify "$dir/i.wav" -m $ldm -i $dog
+good   ""                                                    $hear -p x -b 2 --seed 1 --save-latents "$dir/l.safetensors" -o "$dir/l-%d.wav"
+good   "latents	F32	[2,4,12,5]"                          inspect "$dir/l.safetensors"
+good   ""                                                    $hear -p x -b 2 --seed 1 --latents "$dir/l.safetensors" -o "$dir/m-%d.wav"
+fails  "tensor 'latents': found 2 items, want 1"             $hear -p x --latents "$dir/l.safetensors" -o "$dir/m.wav"
+fails  "want [N,4,50,5]"                                     $hear -p x --seconds 1 --latents "$dir/l.safetensors" -b 2 -o "$dir/m-%d.wav"
+good   ""                                                    embed -m $clap -p "a dog" -o "$dir/e.safetensors"
+fails  "tensor 'prompt_embeds': missing"                     $hear --prompt-embeds "$dir/e.safetensors" -o "$dir/m.wav"
+good   ""                                                    $hear -p x --spectrogram "$dir/s.png" -o "$dir/s.wav"
+good   "PNG	93x294"                                      inspect "$dir/s.png"
+fails  "nothing here says how it was made"                   verify "$dir/s.png" -m $ldm
+good   ""                                                    $hear -p x --trace "$dir/t.safetensors" -o "$dir/t.wav"
+good   "vocoder."                                            inspect "$dir/t.safetensors"
+good   ""                                                    audio -m "$dir/bundle" --steps 2 -p x -i $dog --candidates 2 --trace "$dir/t.safetensors" -o "$dir/t.wav"
+good   "candidate1.clap.audio_model"                         inspect "$dir/t.safetensors"
+good   "total"                                               audio -m $ldm -p a --plan
+fails  "--max-mem: found 10.0K, this run needs"              $hear -p a --max-mem 10K -o "$dir/x.wav"
+good   ""                                                    $hear -p a --max-mem 1G --scratch "$dir/scratch" -o "$dir/x.wav"
+good   "vocoder	72 tensors	72 bound"                            inspect $ldm
+good   "text_encoder	43 tensors"                          inspect $ldm/text_encoder
+good   "vocoder	"                                            inspect $ldm/vocoder
+good   "clap	"                                            inspect "$dir/bundle"
+misuse "--candidates: no CLAP model"                         $hear -p x --candidates 2 -o "$dir/x.wav"
+fails  "model: found a CLIP folder, want CLAP"               $hear -p x --candidates 2 --clap $clip -o "$dir/x.wav"
+good   '"candidates": [{"seed": '                            audio -m "$dir/bundle" --steps 2 -p "a dog" --seed 5 --candidates 3 --float -o "$dir/best.wav" --json
+best=$(sed -n 's/^seed //p' "$err")
+lines 4 "$err"; grep -q "^$best	" "$err" || wrong="no score of seed $best"; verdict "audio --candidates prints seeds and scores"
+best_first() { head -n 3 "$err" | cut -f 2 | LC_ALL=C sort -c -g -r && [ "$(head -n 1 "$err" | cut -f 1)" = "$best" ]; }
+best_first || wrong="not best first"; verdict "audio --candidates ranks the best first"
+score=$(head -n 1 "$err" | cut -f 2)
+good   ""                                                    $hear -p "a dog" --seed "$best" --float -o "$dir/one.wav"
+check  "the best candidate is the sound of its seed"         cmp "$dir/best.wav" "$dir/one.wav"
+good   "$score"                                              score -m $clap -p "a dog" "$dir/best.wav"
+good   "same"                                                verify "$dir/best.wav" -m $ldm
+fails  "folder.wav: cannot write"                            $hear -p a -o "$dir/none/folder.wav"
+fails  "cannot write"                                        $hear -p a -o "$dir/x.wav" --spectrogram "$dir/none/x.png"
+fi
 
 # ---- making ----------------------------------------------------------------------------------------------
 

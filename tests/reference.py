@@ -695,6 +695,7 @@ def judge(folder, seen, reach, pixels=None):
 # ---- the commands ------------------------------------------------------------------------------
 
 def make(folder):
+    torch.set_num_threads(1)                          # the last bits depend on the threads
     merges = learn_merges(TEXTS, 86)
     make_pictures(f"{folder}/pictures")
     make_clip(folder, merges)

@@ -68,7 +68,7 @@ def mixtures(count):
                 "'LL", "'t", "'", "''", "3.14", "!!!", " ", "  ", "\u0130", "\u03a3", "\u212b"]
     pools = [combining, whole, cased, spaces, specials, POINTS, POINTS[32:127], POINTS[97:123],
              POINTS[0xC0:0x250], POINTS[0x370:0x600], POINTS[0x900:0xE00], POINTS[0x1100:0x1200],
-             POINTS[0x4E00:0x9FFF], POINTS[0xAC00:0xD7A4], [chr(c) for c in range(0x1F300, 0x1F650)]]
+             POINTS[0x4E00:0x9FFF], POINTS[0xAC00:0xD7A4], [*map(chr, range(0x1F300, 0x1F650))]]
     for i in range(count):
         some = dice.sample(pools, dice.randrange(1, 6)) if i % 2 else pools
         yield "".join(dice.choice(dice.choice(some)) for _ in range(dice.randrange(1, 25)))

@@ -2,8 +2,8 @@
 
     python tests/unicode.py > unicode.h
 
-Developers only.  Nothing is taken from a Unicode file: the library is asked about every code point, so
-the tables hold the Unicode versions that it was built with (its parts are of different ones).
+For developers.  Nothing is taken from a Unicode file: the library is asked about every code point,
+so the tables hold the Unicode versions that it was built with (its parts are of different ones).
 """
 import importlib.metadata
 
@@ -34,7 +34,7 @@ def ranges(points):
 
 
 def lower_ranges():
-    """[first, last, step, delta]: every step-th code point of first..last has its lower case delta on."""
+    """[first, last, step, delta]: each step-th point of first..last has its lower case delta on."""
     change = {c: lower(chr(c)) for c in POINTS if lower(chr(c)) != chr(c)}
     assert change.pop(0x130) == "i\u0307" and all(len(s) == 1 for s in change.values())
     rows = []
@@ -50,11 +50,11 @@ def lower_ranges():
 
 
 def combining_classes():
-    """[first, last, class], from how the library orders a mark beside marks of every known class."""
+    """[first, last, class], from how the library orders a mark beside marks of known classes."""
     def above(x, y):                       # NFD swaps two marks when class(x) > class(y) > 0
         return nfd(x + y) == y + x != x + y
 
-    def mark(s):                           # U+0334 is of class 1, the lowest, U+0345 of 240, the highest
+    def mark(s):                           # U+0334 is of the lowest class, 1, U+0345 of 240
         return nfd(s) == s and (above(s, "\u0334") or above("\u0345", s))
 
     known = {unicodedata.combining(chr(c)): chr(c) for c in reversed(POINTS)
@@ -109,23 +109,25 @@ def table(comment, declaration, rows):
 
 def main():
     version = importlib.metadata.version("tokenizers")
-    print(f"""/* unicode.h - what CLIP's tokenizer must know of Unicode.  Written by tests/unicode.py; do not edit.
+    print(f"""/* unicode.h - what CLIP's tokenizer must know of Unicode.  By tests/unicode.py.
  *
- * Every code point was shown to the library of the reference, tokenizers {version}: its Oniguruma for
- * \\p{{L}} and \\p{{N}}, its Lowercase, its NFD and NFC; combining classes from the order it gives to pairs
- * of marks.  So these are its Unicode versions, not one version.  Left out because rules do them: Hangul
- * syllables, U+0130 (lower case i, U+0307), and white space (25 code points, in tok.c).  Rows are in
- * the order of their first number. */
+ * Every code point was shown to the library of the reference, tokenizers {version}: its Oniguruma
+ * for \\p{{L}} and \\p{{N}}, its Lowercase, its NFD and NFC; combining classes from the order it
+ * gives to pairs of marks.  So these are its Unicode versions, not one version.  Rules do the rest:
+ * Hangul syllables, U+0130 (lower case i, U+0307), white space (25 points, in tok.c).  Rows are
+ * in the order of their first number. */
 #ifndef UNICODE_H
 #define UNICODE_H
 #include <stdint.h>""")
     table("\\p{L}: first, last", "static const uint32_t letters[][2]", ranges(matching(r"\p{L}")))
     table("\\p{N}: first, last", "static const uint32_t numbers[][2]", ranges(matching(r"\p{N}")))
-    table("lower case: first, last, step, what to add", "static const int32_t lowers[][4]", lower_ranges())
+    table("lower case: first, last, step, what to add", "static const int32_t lowers[][4]",
+          lower_ranges())
     table("canonical combining class: first, last, class", "static const uint32_t marks[][3]",
           combining_classes())
     rows = decompositions()
-    print(f"\nenum {{ DECOMPOSED_MOST = {DECOMPOSED_MOST} }};         /* code points that one becomes in NFD */")
+    print("\n/* code points that one becomes in NFD */")
+    print(f"enum {{ DECOMPOSED_MOST = {DECOMPOSED_MOST} }};")
     table("canonical decomposition, one step: whole, first, second or 0",
           "static const uint32_t decompositions[][3]", rows)
     table("the rows above that compose too, in the order of first and second",
