@@ -43,7 +43,7 @@ static void colour(double x, uint8_t rgb[3])
 static const struct { char sign; uint16_t dots; } signs[] = {
     { '0', 075557 }, { '1', 026227 }, { '2', 071747 }, { '3', 071717 }, { '4', 055711 },
     { '5', 074717 }, { '6', 074757 }, { '7', 071111 }, { '8', 075757 }, { '9', 075717 },
-    { 'k', 045655 }, { 's', 034616 },
+    { 'k', 045655 },
 };
 
 typedef struct { Picture *p; uint8_t grey; } Ink;
@@ -82,7 +82,7 @@ static void time_axis(Ink ink, int w, double column_seconds)
     while (k + 1 < countof(steps) && steps[k] / column_seconds < 60) k++;
     for (int t = 0; t <= (int)(w * column_seconds); t += steps[k]) {
         const int x = LEFT + (int)(t / column_seconds);
-        snprintf(text, sizeof text, "%ds", t);
+        snprintf(text, sizeof text, "%d", t);                      /* seconds */
         box(ink, x, TOP + HIGH, 1, TICK);
         write_text(ink, x - text_width(text) / 2, TOP + HIGH + TICK + 4, text);
     }

@@ -2,6 +2,8 @@
 the product and `make test` need neither this file nor Python.
 
     python tests/audioldm.py [DIR]           tests/models/audioldm
+    python tests/audioldm.py big DIR s|m|l   the real configuration with random F16 weights, not
+                                             committed: waveform against ./fusion, times as ratios
 
 A folder as the published ones are, in small: four levels of which the first does not attend,
 cross_attention_dim by level, time and class embedding side by side, mels that do not halve evenly,
@@ -40,6 +42,14 @@ SCHEDULER = {"_class_name": "DDIMScheduler", "_diffusers_version": "0.15.0.dev0"
              "clip_sample": False, "clip_sample_range": 1.0, "num_train_timesteps": 1000,
              "prediction_type": "epsilon", "set_alpha_to_one": False, "steps_offset": 1,
              "trained_betas": None}
+
+MODEL_INDEX = {
+    "_class_name": "AudioLDMPipeline", "_diffusers_version": "0.15.0.dev0",
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "ClapTextModelWithProjection"],
+    "tokenizer": ["transformers", "RobertaTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+    "vocoder": ["transformers", "SpeechT5HifiGan"]}
 
 
 # ---- the folder ----------------------------------------------------------------------------------
@@ -140,13 +150,7 @@ def make_folder(folder):
                                  "parametrizations.weight.original1"))
     os.makedirs(f"{folder}/scheduler", exist_ok=True)
     write_json(f"{folder}/scheduler/scheduler_config.json", SCHEDULER)
-    write_json(f"{folder}/model_index.json", {
-        "_class_name": "AudioLDMPipeline", "_diffusers_version": "0.15.0.dev0",
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "ClapTextModelWithProjection"],
-        "tokenizer": ["transformers", "RobertaTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
-        "vocoder": ["transformers", "SpeechT5HifiGan"]})
+    write_json(f"{folder}/model_index.json", MODEL_INDEX)
     return plain, other
 
 
@@ -254,7 +258,82 @@ def write_reference(folder, plain, other):
               f"{folder}/reference.safetensors", {"prompt": PROMPT, "negative": NEGATIVE})
 
 
+# ---- the real sizes ------------------------------------------------------------------------------
+
+def make_big(folder, size):
+    """The published configurations of audioldm-s, -m and -l, as diffusers converts them."""
+    global MELS, RATE, DIM
+    MELS, RATE, DIM = 64, 16000, 512
+    first = {"s": 128, "m": 192, "l": 256}[size]
+    merges = learn_merges(TEXTS[:8] + [PROMPT, NEGATIVE], 60)
+    vocabulary = write_tokenizer(f"{folder}/tokenizer", 512, merges)
+    text = text_config(vocabulary) | {
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "intermediate_size": 3072, "max_position_embeddings": 514}
+    encoder = on_meta(transformers.ClapTextModelWithProjection, transformers.ClapTextConfig(**text))
+    save_model(f"{folder}/text_encoder", "model", text,
+               {name: w.half() for name, w in clap_weights(encoder, 60).items()})
+    write_unet(f"{folder}/unet", unet_config(
+        [first, 2 * first, 3 * first, 5 * first], 8, True, norm_num_groups=32, in_channels=8,
+        out_channels=8, layers_per_block=2, sample_size=64), 61)
+    vae = vae_config([128, 256, 512], 2, groups=32, sample=512, in_channels=1, out_channels=1,
+                     scaling_factor=0.9227, latent_channels=8)
+    weights = random_weights(on_meta(diffusers.AutoencoderKL.from_config, vae), 63)
+    save_model(f"{folder}/vae", "diffusion_pytorch_model", vae,
+               {name: w.half() for name, w in weights.items()})
+    vocoder = vocoder_config(1024, [5, 4, 2, 2, 2], [16, 16, 8, 4, 4], [3, 7, 11],
+                             [[1, 3, 5]] * 3, False)
+    save_model(f"{folder}/vocoder", "model", vocoder,
+               {name: w.half() for name, w in vocoder_weights(vocoder, 64).items()})
+    os.makedirs(f"{folder}/scheduler", exist_ok=True)
+    write_json(f"{folder}/scheduler/scheduler_config.json", SCHEDULER)
+    write_json(f"{folder}/model_index.json", MODEL_INDEX)
+
+
+def big(folder, size):
+    """One sound of 10.24 s by both, two threads each: SNR, and the times of a step and a vocoder."""
+    import subprocess
+    import time
+    if not os.path.exists(f"{folder}/model_index.json"):
+        make_big(folder, size)
+    torch.set_num_threads(2)
+    pipe = pipe_of(folder)
+    frames, steps = 1024, 2
+    noise = torch.randn(1, 8, frames // 4, 16, generator=seeded(5))
+    save_file({"latents": noise}, f"{folder}/latents.safetensors")
+    spent = {}
+
+    def timed(name, module):
+        run = module.forward
+
+        def forward(*args, **kwargs):
+            start = time.time()
+            out = run(*args, **kwargs)
+            spent[name] = min(spent.get(name, 1e9), time.time() - start)
+            return out
+        module.forward = forward
+
+    timed("unet", pipe.unet)
+    timed("vocoder", pipe.vocoder)
+    want = pipe(PROMPT, negative_prompt=NEGATIVE, audio_length_in_s=10.24, latents=noise,
+                num_inference_steps=steps, guidance_scale=2.5).audios[0]
+    command = ["./fusion", "audio", "-m", folder, "-p", PROMPT, "-n", NEGATIVE, "--seconds",
+               "10.24", "--steps", str(steps), "--latents", f"{folder}/latents.safetensors",
+               "--float", "--seed", "1", "-t", "2", "--json", "-o", f"{folder}/x.wav"]
+    for _ in range(2):
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        print(said.strip())
+    from scipy.io import wavfile
+    got = wavfile.read(f"{folder}/x.wav")[1]
+    print(f"samples {len(got)} and {len(want)}, SNR "
+          f"{10 * np.log10((want ** 2).sum() / ((want - got) ** 2).sum()):.1f} dB")
+    print("torch, two threads:", {name: round(value, 2) for name, value in spent.items()})
+
+
 def main():
+    if sys.argv[1:2] == ["big"]:
+        warnings.simplefilter("ignore")
+        return big(f"{sys.argv[2]}/audioldm-{sys.argv[3]}", sys.argv[3])
     folder = (sys.argv[1] if sys.argv[1:] else MODELS) + "/audioldm"
     warnings.simplefilter("ignore")
     plain, other = make_folder(folder)

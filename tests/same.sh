@@ -17,6 +17,10 @@ make_one() {
         --steps 4 -W 64 -H 48 --sampling-method euler_a -q -o "$dir/$name" "$@" ;;
     sd2.ppm) $RUN "$program" image -m tests/models/sd2 -p "un marché animé" --seed 11 --steps 3 \
         -W 72 -H 104 --sampling-method dpm++2m --schedule karras -q -o "$dir/$name" "$@" ;;
+    audio.wav) $RUN "$program" audio -m tests/models/audioldm -p "un marché animé" --seed 3 --steps 3 \
+        --seconds 0.1777 -q -o "$dir/$name" "$@" ;;
+    clap.safetensors) $RUN "$program" embed -m tests/models/clap -p "a dog barks" \
+        tests/sounds/s16.wav -q -o "$dir/$name" "$@" ;;
     clip.safetensors) $RUN "$program" embed -m tests/models/clip -p "a photo of a cat" -p "雪の中の小屋" \
         tests/models/pictures/rgb.png tests/models/pictures/jpeg-420.jpg -q -o "$dir/$name" "$@" ;;
     esac && sha256sum < "$dir/$name" | cut -d' ' -f1
@@ -24,7 +28,7 @@ make_one() {
 
 for program in "$@"; do
     isas=$($RUN "$program" version | sed -n 's/^instruction sets.//p' | tr -d ',')
-    for name in sd1.ppm sd2.ppm clip.safetensors; do
+    for name in sd1.ppm sd2.ppm audio.wav clip.safetensors clap.safetensors; do
         want=$(sed -n "s/ $name\$//p" tests/hashes.txt 2>/dev/null)
         if [ -n "$record" ]; then
             make_one $name "$program" 2> "$dir/said" | sed "s/\$/ $name/" >> "$dir/hashes"
