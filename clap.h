@@ -72,7 +72,7 @@ float *mel_filters(int bins, int mels, double low, double high, int rate, bool h
                    Error *e);
 /* Log-mel spectrogram [frames][mels] in dB: periodic Hann, reflect padding, power, floor 1e-10, 10
  * log10 (transformers audio_utils.spectrogram).  frames = n / hop + 1.  Caller frees. */
-float *mel_spectrogram(const float *x, size_t n, int window, int hop, const float *filters, int mels,
-                       int *frames, Error *e);
+float *mel_spectrogram(const float *x, size_t n, int window, int hop, const float *filters,
+                       int mels, int *frames, Error *e);
 
 #endif
