@@ -151,6 +151,7 @@ static bool begins(const uint8_t *bytes, size_t size, const char *word)
 
 static const char *foreign_text(const uint8_t *bytes, size_t size)
 {
+    if (!size) return NULL;
     if (holds(bytes, size, 0, "\xff\xfe", 2) || holds(bytes, size, 0, "\xfe\xff", 2))
         return "UTF-16 text";
     size_t skip = holds(bytes, size, 0, "\xef\xbb\xbf", 3) ? 3 : 0;

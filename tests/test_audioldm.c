@@ -441,7 +441,7 @@ static void mixed(const char *base, const char *part, const char *from, char *fo
     static const char *const names[] = { "model_index.json", "tokenizer", "text_encoder", "unet",
                                          "vae", "vocoder", "scheduler" };
     char here[512], target[1024], link[512];
-    strcpy(folder, "/tmp/test_audioldm.XXXXXX");
+    snprintf(folder, sizeof "/tmp/test_audioldm.XXXXXX", "/tmp/test_audioldm.XXXXXX");
     CHECK(mkdtemp(folder) && getcwd(here, sizeof here));
     for (size_t i = 0; i < countof(names); i++) {
         snprintf(target, sizeof target, "%s/%s/%s", here, strcmp(names[i], part) ? base : from,
