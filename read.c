@@ -252,6 +252,7 @@ static bool target_open(Target *t, const Args *a, bool both, Error *e)
     const char *path = a->output;
     *t = (Target){ 0 };
     if (!path || !strcmp(path, "-")) return true;
+    if (folder_exists(path)) return fail(e, "%s: cannot write: it is a folder", path);
     t->kind = ends_with(path, ".safetensors") ? SAFETENSORS
               : ends_with(path, ".npy")       ? NPY
               : ends_with(path, ".json")      ? JSON

@@ -71,6 +71,7 @@ bool check_names(const Args *a, const char *option, const char *name, const char
 {
     size_t length;
     bool fits = !name || is_special(name);
+    if (name && folder_exists(name)) return fail(e, "%s: cannot write: it is a folder", name);
     for (const char *at = endings; !fits && (at = strchr(at, '.')); at++) {
         const size_t n = strcspn(at, " "), all = strlen(name);
         fits = all >= n && !strncmp(name + all - n, at, n);
