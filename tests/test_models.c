@@ -230,7 +230,7 @@ static void sd_runs(const char *folder)
             CHECK(sd_generate(&s, &r, &p, &e));
             CHECK_STR(e.text, "");
             double worst = worst_relative(got, want, weight_count(w));
-            if (!(worst <= 5e-4)) {
+            if (!(worst <= 1.5e-4)) {
                 checks_failed++;
                 printf("%s: %s: off by %.2e\n", folder, name, worst);
             }
