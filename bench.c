@@ -1,4 +1,5 @@
 /* bench.c - the verbs that measure: bench, selftest.  Times differ by machine; the sums do not. */
+#include "audioldm.h"
 #include "command.h"
 #include "sd.h"
 
@@ -64,11 +65,11 @@ static bool measure(const Args *a, const char *name, Run *run, const void *self,
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
-/* One layer's shape: of a UNet at 512x512, of the VAE, of CLIP. */
+/* One layer's shape: of a UNet at 512x512, of the VAE, of CLIP, of a vocoder. */
 typedef struct {
     const char *name;
-    enum { LINEAR, CONV, STRIDED, ATTENTION, GROUP_NORM, LAYER_NORM } op;
-    int h, w, in, out, keys, heads;
+    enum { LINEAR, CONV, STRIDED, ROWS, ATTENTION, GROUP_NORM, LAYER_NORM } op;
+    int h, w, in, out, keys, heads;        /* keys, heads: taps and dilation of ROWS */
 } Shape;
 
 static const Shape shapes[] = {
@@ -82,6 +83,11 @@ static const Shape shapes[] = {
     { "conv 3x3 8x8 1280>1280", CONV, 8, 8, 1280, 1280, 0, 0 },
     { "conv 3x3 64x64 512>512", CONV, 64, 64, 512, 512, 0, 0 },
     { "conv 3x3/2 64x64 320>320", STRIDED, 64, 64, 320, 320, 0, 0 },
+    { "conv 3/1 5120 512>512", ROWS, 5120, 1, 512, 512, 3, 1 },
+    { "conv 11/5 5120 512>512", ROWS, 5120, 1, 512, 512, 11, 5 },
+    { "conv 7/3 40960 128>128", ROWS, 40960, 1, 128, 128, 7, 3 },
+    { "conv 3/1 163840 32>32", ROWS, 163840, 1, 32, 32, 3, 1 },
+    { "conv 11/5 163840 32>32", ROWS, 163840, 1, 32, 32, 11, 5 },
     { "attention 4096x4096 8x40", ATTENTION, 4096, 1, 320, 0, 4096, 8 },
     { "attention 1024x1024 8x80", ATTENTION, 1024, 1, 640, 0, 1024, 8 },
     { "attention 4096x77 8x40", ATTENTION, 4096, 1, 320, 0, 77, 8 },
@@ -101,6 +107,7 @@ static Tensor run_kernel(Arena *m, const void *self)
     case CONV: return conv2d(m, k->x, &k->linear, SAME3);
     case STRIDED:
         return conv2d(m, k->x, &k->linear, (Window){ .stride = 2, .before = 1, .after = 1 });
+    case ROWS: return conv1d_leaky(m, k->x, &k->linear, s->heads, 0.1f);
     case ATTENTION: return attention(m, k->x, k->keys, k->keys, s->heads, false);
     case GROUP_NORM: return group_norm(m, k->x, &k->norm, 32, 1e-5f, SILU);
     case LAYER_NORM: return layer_norm(m, k->x, &k->norm, 1e-5f);
@@ -120,9 +127,9 @@ static void fill(float *x, size_t n, float scale)
 
 static bool bench_kernel(const Args *a, const Shape *s, double peak, Error *e)
 {
-    const int kernel = s->op == CONV || s->op == STRIDED ? 3 : 1;
+    const int taps = s->op == CONV || s->op == STRIDED ? 9 : s->op == ROWS ? s->keys : 1;
     const size_t pixels = (size_t)s->h * (size_t)s->w, in = (size_t)s->in,
-                 weights = (size_t)s->out * in * (size_t)(kernel * kernel);
+                 weights = (size_t)s->out * in * (size_t)taps;
     Kernel k = { .shape = s,
                  .x = { .b = 1, .h = s->h, .w = s->w, .c = s->in },
                  .keys = { .b = 1, .h = s->keys, .w = 1, .c = s->in } };
@@ -135,8 +142,9 @@ static bool bench_kernel(const Args *a, const Shape *s, double peak, Error *e)
         fill(w, weights + in, 0.1f);
         k.x.at = x;
         k.keys.at = keys;
-        k.linear.w = (Weight){ w, F32, kernel > 1 ? 4 : 2, { s->out, s->in, kernel, kernel } };
-        if (kernel == 1) k.linear.w.dim[2] = k.linear.w.dim[3] = 0;
+        k.linear.w = taps == 9 ? (Weight){ w, F32, 4, { s->out, s->in, 3, 3 } }
+            : taps > 1 ? (Weight){ w, F32, 3, { s->out, s->in, taps } }
+            : (Weight){ w, F32, 2, { s->out, s->in } };
         k.norm.w = k.norm.b = (Weight){ w, F32, 1, { s->in } };
         ok = measure(a, s->name, run_kernel, &k, peak, e);
     }
@@ -148,7 +156,11 @@ static bool bench_kernel(const Args *a, const Shape *s, double peak, Error *e)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
-typedef struct { const Sd *sd; const Clip *clip; const int *ids; float *values; } Parts;
+typedef struct {
+    const Sd *sd; const Clip *clip; const Clap *clap; const AudioLdm *audioldm;
+    int h, w, frames, mels;                /* of a sound: latents, mel */
+    const int *ids; float *values;
+} Parts;
 
 static Tensor run_text(Arena *m, const void *self)
 {
@@ -183,6 +195,46 @@ static Tensor run_clip_vision(Arena *m, const void *self)
     const Parts *k = self;
     const int side = k->clip->vision.size;
     return clip_vision(m, &k->clip->vision, from_host(m, 1, side, side, 3, k->values));
+}
+
+static Tensor run_clap_text(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    return clap_text(m, &k->clap->text, k->ids, 16);
+}
+
+static Tensor run_clap_sound(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    return clap_sound(m, k->clap, k->values);
+}
+
+static Tensor run_audioldm_text(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    return clap_text(m, &k->audioldm->text, k->ids, 16);
+}
+
+static Tensor run_audioldm_unet(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    const Unet *u = &k->audioldm->unet;
+    Tensor class = from_host(m, 2, 1, 1, u->class_width, k->values);
+    Tensor x = from_host(m, 2, k->h, k->w, u->in, k->values);
+    return unet(m, u, x, 500, (Tensor){ 0 }, class);
+}
+
+static Tensor run_audioldm_decode(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    const Vae *v = &k->audioldm->vae;
+    return vae_decode(m, v, from_host(m, 1, k->h, k->w, v->latents, k->values));
+}
+
+static Tensor run_vocoder(Arena *m, const void *self)
+{
+    const Parts *k = self;
+    return hifigan(m, &k->audioldm->vocoder, from_host(m, 1, k->frames, 1, k->mels, k->values));
 }
 
 /* Ids that any vocabulary has, and numbers enough for every input. */
@@ -232,17 +284,58 @@ static bool bench_clip(const Args *a, const char *folder, double peak, Error *e)
     return ok;
 }
 
-/* Every part of the bundle, or the one model that -m, --clip or --sd name. */
+static bool bench_clap(const Args *a, const char *folder, double peak, Error *e)
+{
+    Clap clap;
+    if (!clap_open(&clap, folder, NULL, e)) return false;
+    Parts k = { .clap = &clap };
+    int *ids = NULL;
+    bool ok = model_inputs(&k, 16, clap_mel_size(&clap), &ids, e)
+        && measure(a, "clap text, 16 tokens", run_clap_text, &k, peak, e)
+        && measure(a, "clap sound, a window", run_clap_sound, &k, peak, e);
+    free(ids);
+    free(k.values);
+    clap_close(&clap);
+    return ok;
+}
+
+static bool bench_audioldm(const Args *a, const char *folder, double peak, Error *e)
+{
+    AudioLdm audioldm;
+    if (!audioldm_open(&audioldm, folder, NULL, e)) return false;
+    Parts k = { .audioldm = &audioldm };
+    int *ids = NULL, channels;
+    AudioRequest r = audioldm_defaults(&audioldm);
+    r.seconds = 10.24;
+    audioldm_shape(&audioldm, &r, &channels, &k.h, &k.w, &k.frames, &k.mels);
+    const size_t latents = 2 * (size_t)channels * (size_t)k.h * (size_t)k.w,
+                 mel = (size_t)k.frames * (size_t)k.mels,
+                 class = 2 * (size_t)audioldm.unet.class_width;
+    bool ok = model_inputs(&k, 16, zmax(class, zmax(latents, mel)), &ids, e)
+        && measure(a, "audioldm text, 16 tokens", run_audioldm_text, &k, peak, e)
+        && measure(a, "audioldm unet, a guided step", run_audioldm_unet, &k, peak, e)
+        && measure(a, "audioldm vae decoder", run_audioldm_decode, &k, peak, e)
+        && measure(a, "audioldm vocoder, 10.24 s", run_vocoder, &k, peak, e);
+    free(ids);
+    free(k.values);
+    audioldm_close(&audioldm);
+    return ok;
+}
+
+/* Every part of the bundle, or the one model that -m or an option of a part names. */
 static bool bench_models(const Args *a, double peak, Error *e)
 {
-    static const char *const parts[] = { "clip", "sd" };
+    typedef bool Bench(const Args *a, const char *folder, double peak, Error *e);
+    static const struct { const char *name; Bench *bench; } parts[] = {
+        { "clip", bench_clip }, { "sd", bench_sd }, { "clap", bench_clap },
+        { "audioldm", bench_audioldm } };
     bool ok = true, any = false;
     for (size_t i = 0; ok && i < countof(parts); i++) {
         Error none = { 0 };
-        char *folder = model_part(a, parts[i], &none);
+        char *folder = model_part(a, parts[i].name, &none);
         if (!folder) continue;
         any = true;
-        ok = (i ? bench_sd : bench_clip)(a, folder, peak, e);
+        ok = parts[i].bench(a, folder, peak, e);
         free(folder);
     }
     if (any) return ok;
@@ -292,7 +385,8 @@ static double print_machine(const Args *a)
 int verb_bench(Args *a, Error *e)
 {
     if (!choose_machine(a, e)) return 1;
-    const bool model = a->model || a->clip || a->sd || getenv("FUSION_MODEL");
+    const bool model = a->model || a->clip || a->sd || a->clap || a->audioldm
+        || getenv("FUSION_MODEL");
     const double peak = print_machine(a);
     for (size_t i = 0; i < countof(shapes); i++)
         if (!bench_kernel(a, &shapes[i], peak, e)) return 1;

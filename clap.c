@@ -1062,7 +1062,14 @@ size_t clap_memory(const Clap *c)
     return m.peak;
 }
 
-void clap_count_sound(const Clap *c, Arena *m) { clap_audio(m, c->audio, NULL); }
+size_t clap_mel_size(const Clap *c)
+{
+    return (size_t)(c->audio->spec * c->audio->ratio * c->audio->mels);
+}
+Tensor clap_sound(Arena *m, const Clap *c, const float *mel)
+{
+    return clap_audio(m, c->audio, mel);
+}
 
 /* Out of the arena, when it was large enough and the numbers are numbers. */
 static bool take_features(const Clap *c, const Arena *m, Tensor x, const char *what, float *out,

@@ -45,8 +45,10 @@ bool clap_open(Clap *c, const char *folder, const char *tokenizer, Error *e);
 void clap_close(Clap *c);
 /* Bytes of arena that the largest single text or sound needs. */
 size_t clap_memory(const Clap *c);
-/* Count the arithmetic of one window of sound: m has no memory. */
-void clap_count_sound(const Clap *c, Arena *m);
+/* One window of sound, from its log-mel spectrogram of clap_mel_size values on the host
+ * (NULL where m only counts) -> [1,1,1,dim]. */
+size_t clap_mel_size(const Clap *c);
+Tensor clap_sound(Arena *m, const Clap *c, const float *mel);
 
 /* ClapTextModelWithProjection.text_embeds, and ClapModel's audio half before it is normalised;
  * out[dim]. lost: tokens of the text that did not fit, may be NULL. A sound of any rate and

@@ -154,7 +154,7 @@ static bool plan_request(const Maker *k, Error *e)
                                    all[i].weight_bytes };
     if (k->clap.audio) {
         Arena m = { 0 };
-        clap_count_sound(&k->clap, &m);
+        clap_sound(&m, &k->clap, NULL);
         stages[n++] = (Stage){ "rank", clap_memory(&k->clap), m.macs * times, m.weight_bytes };
     }
     for (int i = 0; i < n; i++) need = zmax(need, stages[i].memory);

@@ -27,30 +27,27 @@ static Tensor normalized(Arena *m, const HifiGan *g, Tensor x)
     return y;
 }
 
-/* x += conv2(leaky(conv1(leaky(x)))), dilation after dilation       HifiGanResidualBlock.forward */
-static void resblock(Arena *m, const HifiResblock *w, float slope, Tensor x)
+/* x + conv2(leaky(conv1(leaky(x)))), dilation after dilation       HifiGanResidualBlock.forward */
+static Tensor resblock(Arena *m, const HifiResblock *w, float slope, Tensor x)
 {
+    Tensor y = tensor(m, x.b, x.h, 1, x.c);                                    /* [1,T,1,C] */
     const size_t top = m->used;
     for (int i = 0; i < w->dilations; i++) {
-        Tensor h = copy(m, x);                                                 /* [1,T,1,C] */
-        leaky_relu_(h, slope);
-        h = conv1d(m, h, &w->conv1[i], w->dilation[i]);
-        leaky_relu_(h, slope);
-        add_(x, conv1d(m, h, &w->conv2[i], 1));
+        Tensor h = conv1d_leaky(m, x, &w->conv1[i], w->dilation[i], slope);
+        conv1d_leaky_to(m, y, h, &w->conv2[i], slope, x);
+        x = y;
         m->used = top;
     }
+    return y;
 }
 
 /* Multi-receptive field fusion: the mean of what all resblocks of one resolution make of x. */
 static Tensor fusion(Arena *m, const HifiGan *g, const HifiResblock *blocks, Tensor x)
 {
-    Tensor sum = copy(m, x);
+    Tensor sum = resblock(m, &blocks[0], g->slope, x);
     const size_t top = m->used;
-    resblock(m, &blocks[0], g->slope, sum);
     for (int j = 1; j < g->kernels; j++) {
-        Tensor y = copy(m, x);
-        resblock(m, &blocks[j], g->slope, y);
-        add_(sum, y);
+        add_(sum, resblock(m, &blocks[j], g->slope, x));
         m->used = top;
     }
     divide_(sum, (float)g->kernels);

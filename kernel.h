@@ -56,6 +56,14 @@ typedef struct {
     void (*wino_out)(const float *m, size_t plane, int outs, const float *bias, const float *r,
                      size_t r_row, size_t r_pixel, float *y, size_t y_row, size_t y_pixel,
                      int h, int w);
+    /* F(4,3): 6 positions, through a leaky relu, `per` channels a chunk; `taps` of [3][n][nr]
+     * weights, the others zero; 6 sums -> count <= 4 positions. */
+    void (*wino_in_1d)(const float *const pixel[6], size_t channels, float slope, float *v,
+                       size_t plane, size_t per, size_t chunk);
+    void (*wino_weights_1d)(const float *g, size_t g_plane, int taps, size_t n, float *u,
+                            size_t plane);
+    void (*wino_out_1d)(const float *m, size_t plane, int outs, const float *bias, const float *r,
+                        float *y, size_t step, int count);
     /* s[keys][nr] -> exp(s - column maximum); inverse[nr] = 1 / column sum */
     void (*softmax)(float *s, size_t keys, float *inverse);
     void (*act)(float *x, size_t n, Act act);
@@ -556,6 +564,48 @@ static void KER(wino_out)(const float *m, size_t plane, int outs, const float *b
     }
 }
 
+/* F(4,3) on rows: one dimension of the above. */
+static void KER(wino_in_1d)(const float *const pixel[6], size_t channels, float slope, float *v,
+                            size_t plane, size_t per, size_t chunk)
+{
+    for (size_t c = 0; c < channels; c += VL) {
+        float *to = v + c / per * chunk + c % per;
+        V d[6];
+        UNROLL for (int i = 0; i < 6; i++) {
+            V x = vld(pixel[i] + c);
+            d[i] = vselect(vgreater(x, vdup(0.0f)), x, x * vdup(slope));
+        }
+        KER(wino_b)(d, 1);
+        UNROLL for (int i = 0; i < 6; i++) vst(to + (size_t)i * plane, d[i]);
+    }
+}
+
+static void KER(wino_weights_1d)(const float *g, size_t g_plane, int taps, size_t n, float *u,
+                                 size_t plane)
+{
+    for (size_t i = 0; i < n * NR; i += VL) {
+        V r[6], zero = vdup(0.0f);
+        KER(wino_g)(vld(g + i), taps > 1 ? vld(g + g_plane + i) : zero,
+                    taps > 2 ? vld(g + 2 * g_plane + i) : zero, r, 1);
+        UNROLL for (int x = 0; x < 6; x++) vst(u + (size_t)x * plane + i, r[x]);
+    }
+}
+
+static void KER(wino_out_1d)(const float *m, size_t plane, int outs, const float *bias,
+                             const float *r, float *y, size_t step, int count)
+{
+    for (int o = 0; o < outs; o += VL) {
+        V d[6], out[4], b = vld(bias + o);
+        UNROLL for (int i = 0; i < 6; i++) d[i] = vld(m + (size_t)i * plane + o);
+        KER(wino_a)(d, 1, out, 1);
+        for (int i = 0; i < count; i++) {
+            V x = out[i] + b;
+            if (r) x = vld(r + (size_t)i * step + o) + x;
+            vst(y + (size_t)i * step + o, x);
+        }
+    }
+}
+
 /* ---- softmax, norms, activations ------------------------------------------------------------- */
 
 static void KER(softmax)(float *s, size_t keys, float *inverse)
@@ -662,7 +712,8 @@ static double KER(burn)(size_t n, float *sink)
 
 #define ROW_OF_KERNELS(text)                                                                \
     { text, MR, NR, KER(tile), KER(pack), KER(unpack), KER(finish), KER(gated), KER(wino_in),\
-      KER(wino_weights), KER(wino_out), KER(softmax), KER(act), KER(affine), KER(layer_norm),\
+      KER(wino_weights), KER(wino_out), KER(wino_in_1d), KER(wino_weights_1d),\
+      KER(wino_out_1d), KER(softmax), KER(act), KER(affine), KER(layer_norm),\
       KER(channel_sums), KER(scale), KER(burn) }
 #if ISA == ISA_C
 static const Kernels KER(kernels) = ROW_OF_KERNELS("c");

@@ -50,7 +50,7 @@ static void count_text(const Reader *r, Arena *m, int n)
 static void count_file(const Reader *r, Arena *m)
 {
     const Clip *c = &r->clip;
-    if (r->hears) clap_count_sound(&r->clap, m);
+    if (r->hears) clap_sound(m, &r->clap, NULL);
     else
         linear(m, clip_vision(m, &c->vision, tensor(m, 1, c->vision.size, c->vision.size, 3)),
                &c->image_projection);

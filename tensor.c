@@ -300,6 +300,7 @@ typedef struct {
     Tensor y;
     int apart;                 /* rows of y lie so many rows apart; 0 is 1 */
     const float *zero;         /* the row outside a picture */
+    float slope;               /* of a leaky relu before a convolution of rows; 1: none */
 } Product;
 
 enum { BLOCK_ROWS = 96, GROUP_OUTS = 128, PANEL_BYTES = 2 << 20 };       /* caches, not results */
@@ -493,115 +494,175 @@ static bool by_winograd(const Product *p)
         && p->at.dilation <= 1 && p->y.h >= 4 && p->y.w >= 4
         && p->x.c % 16 == 0 && p->y.c % 16 == 0;
 }
+static bool by_winograd_1d(const Product *p)
+{
+    return p->kh >= 3 && p->kh <= 11 && p->y.h >= 4 * p->at.dilation
+        && p->x.c % 16 == 0 && p->y.c % 16 == 0;
+}
 
-enum { WINO_TILES = 128, WINO_BYTES = 12 << 20, LINE = 16 };             /* caches, not results */
+enum { WINO_ROWS = 36 * 128, WINO_BYTES = 12 << 20, LINE = 16 };         /* caches, not results */
 
-/* The scratch of one convolution: V holds a block of transformed tiles for all threads; each thread
+/* F(4x4,3x3): 36 products make 16 outputs of 9 taps; F(4,3), for rows: 6 make 4 of 3.  A longer row
+ * of taps is cut in groups of 3, that stand side by side in the sum over k; a dilated one looks at
+ * every dilation-th position, phase by phase.
+ * The scratch of one convolution: V holds a block of transformed tiles for all threads; each thread
  * has the weights of a panel and chunk as they come (G), transformed (U), and the sums (M).  V is
- * [36][chunk][tile][k], so that a product reads it in one stream.  The 36 planes of each lie one
- * cache line further apart than their size, else they would share one cache set. */
+ * [plane][chunk][tile][k], so that a product reads it in one stream; k: `per` channels of each
+ * group.  The planes of each lie one cache line further apart than their size, else they would
+ * share one cache set. */
 typedef struct {
-    int across, down;                                  /* tiles of a picture */
-    size_t tiles, block;                               /* of the batch; at a time */
+    bool flat;                                         /* F(4x4,3x3) */
+    int planes, groups, taps;                          /* taps of a group */
+    size_t per;                    /* channels of a chunk; of several groups it has whole ones */
+    int across, down;                                  /* tiles of a picture; phases, tiles of one */
+    size_t tiles, block, range;                        /* of the batch; at a time; of a task */
     size_t v_chunk, v_plane, g_plane, u_plane, m_plane;
     float *v, *own;
 } Wino;
 
-/* Tile t: its item, and the top left of its 4x4 outputs. */
+/* Tile t: its item, and the first of its 4x4 or 4 outputs. */
 static void wino_place(const Wino *n, size_t t, size_t *b, int *y, int *x)
 {
     size_t per = (size_t)n->across * (size_t)n->down;
     *b = t / per;
     *y = (int)(t % per / (size_t)n->across) * 4;
     *x = (int)(t % (size_t)n->across) * 4;
+    if (!n->flat) {
+        *y = *y * n->across + *x / 4;
+        *x = 0;
+    }
 }
 
 static void wino_input(const Product *p, const Wino *n, size_t t, float *v)
 {
     const Tensor x = p->x;
-    const int h = p->y.h, w = p->y.w;
+    const int h = p->y.h, w = p->y.w, side = n->flat ? 6 : 1, apart = imax(1, p->at.dilation);
     const float *pixel[36];
     size_t b;
     int y0, x0;
     wino_place(n, t, &b, &y0, &x0);
-    for (int i = 0; i < 36; i++) {
-        int iy = y0 + i / 6 - 1, ix = x0 + i % 6 - 1;
-        bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
-        pixel[i] = !inside ? p->zero
-            : x.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
-                      + (size_t)nearest(ix, x.w, w)) * (size_t)x.c;
+    for (int g = 0; g < n->groups; g++, v += n->per) {
+        for (int i = 0; i < n->planes; i++) {
+            int iy = y0 + (3 * g + i / side) * apart - p->at.before;
+            int ix = n->flat ? x0 + i % side - 1 : 0;
+            bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
+            pixel[i] = !inside ? p->zero
+                : x.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
+                          + (size_t)nearest(ix, x.w, w)) * (size_t)x.c;
+        }
+        if (n->flat) machine.k->wino_in(pixel, (size_t)x.c, v, n->v_plane, n->v_chunk);
+        else machine.k->wino_in_1d(pixel, (size_t)x.c, p->slope, v, n->v_plane, n->per,
+                                   n->v_chunk);
     }
-    machine.k->wino_in(pixel, (size_t)x.c, v, n->v_plane, n->v_chunk);
 }
 
-/* All tiles first .. first + count of the block in V, one panel of outputs. */
-static void wino_panel(const Product *p, const Wino *n, size_t first, size_t count, int out,
-                       float *own)
+/* The sums of tile t, back to its outputs. */
+static void wino_output(const Product *p, const Wino *n, size_t t, const float *sum, int out,
+                        int outs)
+{
+    const size_t yc = (size_t)p->y.c, line = (size_t)p->y.w * yc;
+    size_t b;
+    int y0, x0;
+    wino_place(n, t, &b, &y0, &x0);
+    const size_t at = ((b * (size_t)p->y.h + (size_t)y0) * (size_t)p->y.w + (size_t)x0) * yc
+                    + (size_t)out;
+    const bool spread = p->r.at && positions(p->r) == 1;
+    const float *r = !p->r.at ? NULL
+        : p->r.at + (!spread ? at : (p->r.b == 1 ? 0 : b * yc) + (size_t)out);
+    if (n->flat)
+        machine.k->wino_out(sum, n->m_plane, outs, p->bias + out, r, spread ? 0 : line,
+                            spread ? 0 : yc, p->y.at + at, line, yc, imin(4, p->y.h - y0),
+                            imin(4, p->y.w - x0));
+    else if (y0 < p->y.h)                              /* the last tiles of some phases are empty */
+        machine.k->wino_out_1d(sum, n->m_plane, outs, p->bias + out, r, p->y.at + at,
+                               yc * (size_t)n->across,
+                               imin(4, (p->y.h - y0 + n->across - 1) / n->across));
+}
+
+/* Tiles first .. last of the block that begins at tile `block`, one panel of outputs. */
+static void wino_panel(const Product *p, const Wino *n, size_t block, size_t first, size_t last,
+                       int out, float *own)
 {
     const Kernels *k = machine.k;
-    const size_t c = (size_t)p->x.c, nr = (size_t)k->nr, yc = (size_t)p->y.c;
-    const uint8_t *w = (const uint8_t *)p->w.at + (size_t)out * c * 9 * value_bytes(p->w.type);
+    const size_t c = (size_t)p->x.c, nr = (size_t)k->nr, mr = (size_t)k->mr, count = last - first;
+    const size_t taps = (size_t)(p->kh * p->kw), groups = (size_t)n->groups;
+    const uint8_t *w = (const uint8_t *)p->w.at + (size_t)out * c * taps * value_bytes(p->w.type);
     const int outs = imin(k->nr, p->y.c - out);
-    float *g = own, *u = g + 9 * n->g_plane, *sum = u + 36 * n->u_plane;
-    const float *row[WINO_TILES];
-    for (size_t t = 0; t < count; t++) row[t] = n->v + t * WINO_CHUNK;
-    for (size_t from = 0; from < c; from += WINO_CHUNK) {
-        const size_t depth = zmin(WINO_CHUNK, c - from);
-        k->pack(p->w.type, w, c * 9, outs, from * 9, depth * 9, 9, g, n->g_plane);
-        k->wino_weights(g, n->g_plane, depth, u, n->u_plane);
-        for (size_t i = 0; i < 36; i++)
-            for (size_t t = 0; t < count; t += (size_t)k->mr)
-                k->tile((int)zmin((size_t)k->mr, count - t), depth, row + t,
-                        i * n->v_plane + from / WINO_CHUNK * n->v_chunk, 1,
-                        u + i * n->u_plane, sum + i * n->m_plane + t * nr, nr, from > 0);
+    float *g = own, *u = g + taps * n->g_plane, *sum = u + (size_t)n->planes * n->u_plane;
+    const float *row[WINO_ROWS / 6];
+    for (size_t t = 0; t < count; t++) row[t] = n->v + (first + t) * WINO_CHUNK;
+    for (size_t from = 0; from < c; from += n->per) {
+        const size_t some = zmin(n->per, c - from), depth = some + n->per * (groups - 1);
+        k->pack(p->w.type, w, c * taps, outs, from * taps, some * taps, taps, g, n->g_plane);
+        for (size_t i = 0; i < groups; i++) {
+            const float *mine = g + i * (size_t)n->taps * n->g_plane;
+            float *to = u + i * n->per * nr;
+            if (n->flat) k->wino_weights(mine, n->g_plane, some, to, n->u_plane);
+            else k->wino_weights_1d(mine, n->g_plane, imin(3, p->kh - 3 * (int)i), some, to,
+                                    n->u_plane);
+        }
+        for (size_t i = 0; i < (size_t)n->planes; i++)
+            for (size_t t = 0; t < count; t += mr)
+                k->tile((int)zmin(mr, count - t), depth, row + t,
+                        i * n->v_plane + from / n->per * n->v_chunk, 1, u + i * n->u_plane,
+                        sum + i * n->m_plane + t * nr, nr, from > 0);
     }
-    for (size_t t = 0; t < count; t++) {
-        size_t b;
-        int y0, x0;
-        wino_place(n, first + t, &b, &y0, &x0);
-        const size_t at = ((b * (size_t)p->y.h + (size_t)y0) * (size_t)p->y.w + (size_t)x0) * yc
-                        + (size_t)out;
-        const bool spread = p->r.at && positions(p->r) == 1;
-        const float *r = !p->r.at ? NULL
-            : p->r.at + (!spread ? at : (p->r.b == 1 ? 0 : b * yc) + (size_t)out);
-        const size_t line = (size_t)p->y.w * yc;
-        k->wino_out(sum + t * nr, n->m_plane, outs, p->bias + out, r, spread ? 0 : line,
-                    spread ? 0 : yc, p->y.at + at, line, yc, imin(4, p->y.h - y0),
-                    imin(4, p->y.w - x0));
-    }
+    for (size_t t = 0; t < count; t++)
+        wino_output(p, n, block + first + t, sum + t * nr, out, outs);
 }
 
-static void winograd(Arena *m, Product p)
+/* How the tiles are cut: in blocks that all threads share, those in ranges where the panels of
+ * outputs are fewer than the threads. */
+static Wino wino_plan(const Product *p, bool flat, int panels, size_t nr)
 {
-    const Kernels *k = chosen();
-    const size_t top = m->used, c = (size_t)p.x.c, nr = (size_t)k->nr;
-    Wino n = { .across = (p.y.w + 3) / 4, .down = (p.y.h + 3) / 4 };
-    n.tiles = (size_t)p.y.b * (size_t)n.across * (size_t)n.down;
-    n.block = zmax(16, zmin(WINO_TILES, WINO_BYTES / (36 * c * sizeof(float))));
+    const size_t c = (size_t)p->x.c;
+    Wino n = { .flat = flat, .planes = flat ? 36 : 6, .taps = flat ? 9 : 3,
+               .groups = flat ? 1 : (p->kh + 2) / 3,
+               .across = flat ? (p->y.w + 3) / 4 : imax(1, p->at.dilation) };
+    n.down = flat ? (p->y.h + 3) / 4 : (p->y.h + 4 * n.across - 1) / (4 * n.across);
+    n.tiles = (size_t)p->y.b * (size_t)n.across * (size_t)n.down;
+    const size_t planes = (size_t)(n.planes * n.groups);
+    n.per = n.groups == 1 ? WINO_CHUNK : n.groups == 2 && c % 32 == 0 ? 32 : 16;
+    const size_t cuts = (size_t)((4 * machine.threads + panels - 1) / panels);
+    n.range = WINO_ROWS / planes;
+    n.block = zmax(16, zmin(n.range * cuts, WINO_BYTES / (planes * c * sizeof(float))));
     const size_t blocks = (n.tiles + n.block - 1) / n.block;
     n.block = (n.tiles + blocks - 1) / blocks;
+    n.range = zmin(n.range, (n.block + cuts - 1) / cuts);
     n.v_chunk = n.block * WINO_CHUNK;
-    n.v_plane = (c + WINO_CHUNK - 1) / WINO_CHUNK * n.v_chunk + LINE;
-    n.g_plane = WINO_CHUNK * nr + LINE;
-    n.u_plane = WINO_CHUNK * nr + LINE;
-    n.m_plane = n.block * nr + LINE;
-    const size_t scratch = 9 * n.g_plane + 36 * (n.u_plane + n.m_plane);
-    n.v = take_floats(m, 36 * n.v_plane);
+    n.v_plane = (c + n.per - 1) / n.per * n.v_chunk + LINE;
+    n.g_plane = n.u_plane = WINO_CHUNK * nr + LINE;
+    n.m_plane = n.range * nr + LINE;
+    return n;
+}
+
+static void winograd(Arena *m, Product p, bool flat)
+{
+    const Kernels *k = chosen();
+    const size_t top = m->used;
+    const int panels = (p.y.c + k->nr - 1) / k->nr;
+    Wino n = wino_plan(&p, flat, panels, (size_t)k->nr);
+    const size_t taps = (size_t)(p.kh * p.kw), planes = (size_t)n.planes;
+    const size_t scratch = taps * n.g_plane + planes * (n.u_plane + n.m_plane);
+    n.v = take_floats(m, planes * n.v_plane);
     n.own = take_floats(m, scratch * (size_t)machine.threads);
-    m->macs += 9.0 * (double)rows_of(p.y) * p.x.c * p.y.c;
+    m->macs += (double)taps * (double)rows_of(p.y) * p.x.c * p.y.c;
     m->weight_bytes += (double)weight_bytes(p.w);
     m->used = top;
     if (!m->base) return;
-    const int panels = (p.y.c + k->nr - 1) / k->nr;
-    for (size_t first = 0; first < n.tiles; first += n.block) {
-        const size_t count = zmin(n.block, n.tiles - first);
+    for (size_t block = 0; block < n.tiles; block += n.block) {
+        const size_t count = zmin(n.block, n.tiles - block);
+        const size_t ranges = (count + n.range - 1) / n.range;
         #pragma omp parallel num_threads(machine.threads)
         {
             #pragma omp for schedule(static)
-            for (size_t t = 0; t < count; t++) wino_input(&p, &n, first + t, n.v + t * WINO_CHUNK);
+            for (size_t t = 0; t < count; t++) wino_input(&p, &n, block + t, n.v + t * WINO_CHUNK);
             #pragma omp for schedule(dynamic, 1)
-            for (int j = 0; j < panels; j++)
-                wino_panel(&p, &n, first, count, j * k->nr, n.own + (size_t)THREAD * scratch);
+            for (size_t j = 0; j < (size_t)panels * ranges; j++) {
+                const size_t first = j % ranges * n.range;
+                wino_panel(&p, &n, block, first, zmin(first + n.range, count),
+                           (int)(j / ranges) * k->nr, n.own + (size_t)THREAD * scratch);
+            }
         }
     }
 }
@@ -613,7 +674,8 @@ static void conv2d_to(Arena *m, Tensor y, Tensor x, const Linear *w, Window at, 
                   .y = y };
     p.bias = take_vector(m, w->b, (size_t)y.c, 0);
     p.zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
-    (by_winograd(&p) ? winograd : product)(m, p);
+    if (by_winograd(&p)) winograd(m, p, true);
+    else product(m, p);
     m->used = top;
 }
 
@@ -640,17 +702,40 @@ void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at)
     conv2d_to(m, y, x, w, at, y);
 }
 
-Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation)
+static void conv1d_to(Arena *m, Tensor y, Tensor x, const Linear *w, int dilation, float slope,
+                      Tensor r)
 {
-    Tensor y = tensor(m, x.b, x.h, 1, w->w.dim[0]);
     const size_t top = m->used;
     const int k = w->w.dim[2];
-    product(m, (Product){ .x = x, .w = w->w, .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k,
-                          .kw = 1, .at = { .stride = 1, .before = (k - 1) / 2 * dilation,
-                                           .dilation = dilation },
-                          .y = y, .zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0) });
+    Product p = { .x = x, .w = w->w, .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k, .kw = 1,
+                  .at = { .stride = 1, .before = (k - 1) / 2 * dilation, .dilation = dilation },
+                  .slope = slope, .r = r, .y = y,
+                  .zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0) };
+    if (by_winograd_1d(&p)) {
+        winograd(m, p, false);
+    } else {
+        if (slope != 1) {
+            p.x = copy(m, x);
+            leaky_relu_(p.x, slope);
+        }
+        product(m, p);
+    }
     m->used = top;
+}
+
+Tensor conv1d_leaky(Arena *m, Tensor x, const Linear *w, int dilation, float slope)
+{
+    Tensor y = tensor(m, x.b, x.h, 1, w->w.dim[0]);
+    conv1d_to(m, y, x, w, dilation, slope, (Tensor){ 0 });
     return y;
+}
+Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation)
+{
+    return conv1d_leaky(m, x, w, dilation, 1);
+}
+void conv1d_leaky_to(Arena *m, Tensor y, Tensor x, const Linear *w, float slope, Tensor r)
+{
+    conv1d_to(m, y, x, w, 1, slope, r);
 }
 
 /* Output t takes x[i] * w[t + pad - i * stride]: of every stride-th output the taps are the same,

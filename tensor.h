@@ -107,8 +107,13 @@ Tensor conv2d_plus(Arena *m, Tensor x, const Linear *w, Window at, Tensor r);
 void conv2d_into(Arena *m, Tensor y, Tensor x, const Linear *w, Window at);
 
 /* torch.nn.Conv1d with padding that keeps the length (odd k), weights [O,I,k]:
- * x [B,T,1,I] -> [B,T,1,O]. */
+ * x [B,T,1,I] -> [B,T,1,O].  Three taps and more go by Winograd F(4,3) where the channels fill its
+ * vectors.
+ *   conv1d_leaky     conv1d(leaky_relu(x)); slope 1 is none
+ *   conv1d_leaky_to  y = r + conv1d(leaky_relu(x)), dilation 1; r may be y, x may not */
 Tensor conv1d(Arena *m, Tensor x, const Linear *w, int dilation);
+Tensor conv1d_leaky(Arena *m, Tensor x, const Linear *w, int dilation, float slope);
+void conv1d_leaky_to(Arena *m, Tensor y, Tensor x, const Linear *w, float slope, Tensor r);
 /* torch.nn.ConvTranspose1d, weights [I,O,k]: x [B,T,1,I] -> [B,(T-1)*stride - 2*pad + k,1,O]. */
 Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pad);
 

@@ -275,6 +275,10 @@ good   ""                                                    $hear -p "a dog" --
 check  "the same sound with other threads, in plain C"       cmp "$dir/a.wav" "$dir/again.wav"
 good   ""                                                    $hear -p "a dog" --seed 6 -b 2 -o "$dir/n-%d.wav"
 check  "a batch gives the sounds of single runs"             cmp "$dir/a.wav" "$dir/n-1.wav"
+cp -r $ldm "$dir/null"
+sed '/"cross_attention_dim": \[/,/]/c "cross_attention_dim": null,' $ldm/unet/config.json > "$dir/null/unet/config.json"
+good   ""                                                    audio -m "$dir/null" --steps 2 -q -p "a dog" --seed 7 -o "$dir/null.wav"
+check  "cross_attention_dim: null is each level's own width" cmp "$dir/a.wav" "$dir/null.wav"
 good   ""                                                    $hear -p "a dog" --seed 7 -o -
 cp "$out" "$dir/stdout.wav"
 check  "- is standard output, for sounds"                    cmp "$dir/a.wav" "$dir/stdout.wav"

@@ -300,6 +300,71 @@ static void check_conv(int type, int b, int h, int wide, int i, int o, int k, Wi
     everywhere(run_conv);
 }
 
+/* conv1d as a convolution of a picture that is one wide, of leaky_relu(x), taps far apart. */
+static void twin_conv1d(Tensor x, Linear w, int dilation, float slope, Tensor r, Tensor y)
+{
+    const int i = w.w.dim[1], k = w.w.dim[2];
+    for (int b = 0; b < y.b; b++)
+        for (int t = 0; t < y.h; t++)
+            for (int o = 0; o < y.c; o++) {
+                const size_t to = ((size_t)b * y.h + t) * y.c + o;
+                double sum = value(w.b, o) + (r.at ? r.at[to] : 0);
+                for (int j = 0; j < k; j++) {
+                    const int from = t + (j - (k - 1) / 2) * dilation;
+                    for (int c = 0; from >= 0 && from < x.h && c < i; c++) {
+                        const double v = x.at[((size_t)b * x.h + from) * x.c + c];
+                        sum += (v > 0 ? v : v * slope) * value(w.w, (size_t)(o * i + c) * k + j);
+                    }
+                }
+                y.at[to] = (float)sum;
+            }
+}
+
+static void run_conv1d(void)
+{
+    const size_t top = arena.used;
+    agrees(conv1d_leaky(&arena, now_testing.x, &now_testing.w, now_testing.heads, 0.2f), 2e-6);
+    arena.used = top;
+}
+static void run_conv1d_to(void)
+{
+    const size_t top = arena.used;
+    Tensor y = copy(&arena, now_testing.r);
+    conv1d_leaky_to(&arena, y, now_testing.x, &now_testing.w, 0.2f, y);
+    agrees(y, 2e-6);
+    arena.used = top;
+}
+
+static void check_conv1d(int type, int b, int t, int i, int o, int k, int dilation, bool to)
+{
+    arena.used = 0;
+    memset(&now_testing, 0, sizeof now_testing);
+    now_testing.first = true;
+    now_testing.what = "conv1d";
+    now_testing.heads = dilation;
+    now_testing.x = random_tensor(b, t, 1, i);
+    now_testing.w = (Linear){ random_weight(type, 3, o, i, k, 1),
+                              random_weight(F32, 1, o, 1, 1, 1) };
+    if (to) now_testing.r = random_tensor(b, t, 1, o);
+    now_testing.want = tensor(&arena, b, t, 1, o);
+    twin_conv1d(now_testing.x, now_testing.w, dilation, 0.2f, now_testing.r, now_testing.want);
+    everywhere(to ? run_conv1d_to : run_conv1d);
+}
+
+TEST(convolutions_of_rows_are_like_their_twin_and_equal_everywhere)
+{
+    open_once();
+    for (int to = 0; to < 2; to++) {
+        check_conv1d(F16, 2, 21, 6, 9, 5, to ? 1 : 3, to);              /* direct */
+        check_conv1d(F32, 2, 41, 16, 48, 3, 1, to);                     /* F(4,3), ragged */
+        check_conv1d(BF16, 1, 4, 80, 16, 3, 1, to);                     /* one tile, two chunks */
+        check_conv1d(F16, 1, 43, 48, 32, 5, to ? 1 : 2, to);            /* two groups of taps */
+        check_conv1d(F16, 3, 37, 32, 16, 7, to ? 1 : 3, to);            /* three, phases uneven */
+        check_conv1d(F32, 1, 1201, 32, 32, 11, to ? 1 : 5, to);         /* four, many blocks */
+        check_conv1d(F32, 1, 30, 16, 16, 13, 1, to);                    /* too long: direct */
+    }
+}
+
 TEST(convolutions_are_like_their_twin_on_odd_shapes_and_equal_everywhere)
 {
     open_once();
