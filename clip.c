@@ -52,11 +52,22 @@ static void clip_encode(Arena *m, const ClipEncoder *e, Tensor x, int n, bool ca
 
 /* ---- the towers ------------------------------------------------------------------------------ */
 
+/* Rows of the table; an id from the vocabulary on is a new word's and a row of the added ones. */
+static Tensor token_rows(Arena *m, const ClipText *t, const int *ids, int b, int n)
+{
+    Tensor x = rows(m, t->tokens, ids, b, n);
+    const size_t c = (size_t)x.c;
+    for (size_t i = 0; t->added.at && m->base && i < (size_t)b * (size_t)n; i++)
+        if (ids[i] >= t->vocabulary)
+            weight_read(t->added, (size_t)(ids[i] - t->vocabulary) * c, c, x.at + i * c);
+    return x;
+}
+
 Tensor clip_text(Arena *m, const ClipText *t, const int *ids, int b, int n, int skip)
 {
     const size_t top = m->used;
     trace_enter("text_model");
-    Tensor x = rows(m, t->tokens, ids, b, n);                             /* [B,T,C] */
+    Tensor x = token_rows(m, t, ids, b, n);                               /* [B,T,C] */
     add_rows_(x, t->places);
     trace(x, "embeddings");
     clip_encode(m, &t->encoder, x, t->encoder.layers - skip, true);
@@ -396,6 +407,11 @@ size_t clip_memory(const Clip *c)
     m.used = 0;
     image_features(&m, c, NULL);
     return m.peak;
+}
+
+void clip_count_picture(const Clip *c, Arena *m)
+{
+    image_features(m, c, NULL);
 }
 
 /* Out of the arena, when it was large enough and the numbers are numbers. */

@@ -29,6 +29,7 @@ typedef struct {
     /* end: the token that pooling looks for; 2 means argmax of the ids */
     int vocabulary, positions, end;
     Weight tokens, places;                 /* [vocabulary,width], [positions,width] */
+    Weight added;                          /* of ids from vocabulary on; at NULL: there are none */
     Norm norm;                             /* after the last layer */
 } ClipText;
 
@@ -68,6 +69,8 @@ bool clip_open(Clip *c, const char *folder, const char *tokenizer, Error *e);
 void clip_close(Clip *c);
 /* Bytes of arena that the largest single text or picture needs. */
 size_t clip_memory(const Clip *c);
+/* Count the arithmetic of one picture: m has no memory. */
+void clip_count_picture(const Clip *c, Arena *m);
 
 /* CLIPModel.get_text_features / get_image_features: projected, not normalised; out[dim].
  * lost: how many tokens of the text did not fit, may be NULL.  The picture is resized in place. */

@@ -26,19 +26,35 @@ typedef struct {
     double guidance, eta, strength;
     uint64_t seed;
     int candidates;
+    Texts layers;
+    const char *lang, *image, *audio;
+    Texts phrases;
+    int sounds;
     const char *spectrogram;
     double length, gain_db, peak, rms, fade_in, fade_out, loop;
     bool as_float;
+    Texts loras, embeddings;
     Texts prompts, templates;
     const char *labels, *labels_file;
     bool normalize, sha256;
     int top;
     double threshold, tolerance;
+    Texts inputs, minus;
+    const char *index, *shard, *undo;
+    bool merge, apply;
+    double crossfade, sound_guidance;
+    int sound_steps, tries;
+    bool describe;
+    Output **into;                         /* not an option: what is made stays in memory, here */
+    struct Plans *plans;                   /* nor this: plans are added up here, not printed */
 } Args;
 
 typedef int Verb(Args *a, Error *e);
 Verb verb_image;                                                           /* make.c */
 Verb verb_audio;                                                           /* hear.c */
+Verb verb_caption, verb_soundscape, verb_check;                            /* join.c */
+Verb verb_story;                                                           /* tell.c */
+Verb verb_index, verb_search, verb_organize, verb_duplicates;              /* find.c */
 Verb verb_verify;                                                          /* record.c */
 Verb verb_embed, verb_score, verb_classify;                                /* read.c */
 Verb verb_tokenize, verb_inspect, verb_compare;                            /* look.c */
@@ -53,6 +69,12 @@ unsigned verb_bit(const char *name);
  * the folder part/ of the bundle -m; or -m itself, if it is such a model.  The caller frees; NULL
  * with e: none, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
+/* name below the folder of this program; the caller frees, NULL when out of memory. */
+char *beside_program(const char *name);
+/* Open CLIP, CLAP or both as the options say, with the phrases of the model, of weights/phrases
+ * beside the program, and of --phrases. */
+struct Fusion;
+bool fusion_begin(struct Fusion *f, Args *a, bool sees, bool hears, Error *e);
 /* What -m names, without looking into it: -m, $FUSION_MODEL, weights/tiny beside the program. */
 char *model_path(const Args *a, Error *e);
 /* "clip", "sd", "audioldm", "clap" or NULL: what kind of model a folder holds, by its config. */
@@ -72,7 +94,7 @@ void tell_unused(Args *a, const Weights *w);
 
 /* Text as one line of a tab-separated table: \t, \n, \\ and control bytes escaped. */
 void print_field(const char *text);
-void print_bytes(const char *text, size_t n);
+void print_bytes(const char *text, size_t n), put_bytes(FILE *out, const char *text, size_t n);
 /* Text as a JSON string. */
 void print_json(const char *text);
 void print_json_bytes(const char *text, size_t n);
@@ -81,6 +103,13 @@ void print_json_bytes(const char *text, size_t n);
 typedef struct { const char *name; size_t memory; double macs, weight_bytes; } Stage;
 /* Print the stages and their total: the largest memory, the sums of the rest. */
 void print_plan(const Args *a, const Stage *stages, int count);
+/* The stages of several plans; those of one name together need the memory and weights of the
+ * largest, the arithmetic of all. */
+enum { PLANS_MOST = 24 };
+typedef struct Plans {
+    const char *of;                        /* "picture": before the names of what is added */
+    Stage stages[PLANS_MOST]; char names[PLANS_MOST][32]; int count;
+} Plans;
 /* --max-mem against a plan's largest memory. */
 bool check_memory(const Args *a, size_t need, Error *e);
 
@@ -100,6 +129,8 @@ bool is_wav(const char *path), is_picture(const char *path);
 
 /* Make one output or a batch, as the options say; silent: not even the seed is told. */
 bool make_image(Args *a, bool silent, Error *e), make_audio(Args *a, bool silent, Error *e);
+/* What can be refused before a sound is made: options, names, outputs. */
+bool audio_ready(Args *a, Error *e);
 
 /* name with k in place of its %d or %03d; the caller frees. */
 char *numbered(const char *name, int k, Error *e);
@@ -112,6 +143,9 @@ bool check_names(const Args *a, const char *option, const char *name, const char
 bool check_making(const Args *a, const char *endings, const char *things, Error *e);
 /* Every output of this name can be made, as far as can be known now. */
 bool check_outputs(const Args *a, const char *name, Error *e);
+/* Begin one output, and end it; with a->into it stays in memory. */
+Output *making_open(const Args *a, const char *name, Error *e);
+bool making_commit(const Args *a, Output *o, Error *e);
 /* A random seed, where none is given. */
 bool choose_seed(Args *a, Error *e);
 
@@ -124,16 +158,30 @@ bool misuse_option(const Error *inner, Error *e);
 bool read_latents(const Args *a, const int want[4], float **out, int *items, Error *e);
 bool read_embeds(const Args *a, const int *want, int rank, float *out[2], int *tokens, Error *e);
 
+/* The makings of --candidates: those ranked so far, best first. */
+typedef struct { uint64_t seed; double score; } Candidate;
+/* Put new in its place among n; true: it is the first now. */
+bool rank_candidate(Candidate *ranked, int n, Candidate new);
+/* Each seed with its score on standard error, as one JSON list on standard output. */
+void tell_candidates(const Args *a, const Candidate *ranked);
+void print_candidates(const Candidate *ranked, int count);
+/* Say of inner, which found no model for `what`, that --candidates needs it; or a failure. */
+bool no_ranking(const Args *a, const char *part, const char *name, const Error *inner, Error *e);
+
 /* A bar with the time left, on one line that is written over; self: a double, when it began. */
 bool show_step(void *self, int call, int calls, const float *latents, const float *x0);
 
 /* A line for each file of weights: sum and name below the model's folder.  The caller frees. */
 char *hash_models(const char *folder, const Weights *const *parts, int count, Error *e);
 
+/* FILE:WEIGHT of --lora: the file, which the caller frees, and the weight, 1 where none is said.
+ * What stands behind the last colon and is no number belongs to the name. */
+char *lora_file(const char *text, double *weight, Error *e);
+
 /* The texts that an output carries, so that it can be made again: pairs, ended by NULL. */
 typedef struct {
     const char *texts[24];
-    char *options, seed[24], sums[3][65];
+    char *options, *loras, *embeddings, seed[24], sums[3][65];
 } Record;
 bool record_make(Record *r, const Args *a, const char *models, Error *e);
 void record_free(Record *r);

@@ -1,5 +1,5 @@
 /* hear.c - the verb audio: text to sound.
- * Read in this order: the request, levels, ranking, the sounds, audio. */
+ * Read in this order: the request, levels, ranking, the sounds, layers, audio. */
 #include "audioldm.h"
 #include "clip.h"
 #include "command.h"
@@ -8,7 +8,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-typedef struct { uint64_t seed; double score; } Candidate;
+/* One --layer: a text of its own, its level and seed. */
+typedef struct {
+    const char *text, *level; int level_length;      /* the level as it is spelt */
+    double gain_db; uint64_t seed; char *echo;
+} Layer;
 
 /* Everything of one run of `audio`. */
 typedef struct {
@@ -23,6 +27,7 @@ typedef struct {
     Arena m;
     float *wanted, *heard;                 /* embeddings [clap.dim] */
     Candidate *ranked;                     /* best first */
+    Layer *layers; int layer_count;        /* with --layer */
     char *models;                          /* lines of sha256 and name */
     double started, spent[AUDIO_STAGES];
     bool bar, silent;                      /* a progress bar; not even the seed */
@@ -35,6 +40,8 @@ static bool check_options(const Args *a, Error *e)
 {
     static const char *const levels[] = { "gain-db", "peak", "rms" };
     static const char *const single[] = { "batch-count", "latents", "prompt-embeds" };
+    static const char *const alone[] = { "prompt", "init-audio", "batch-count", "latents",
+                                         "prompt-embeds", "save-latents" };
     const char *first = NULL;
     if (!check_making(a, SOUND_NAMES, "sounds", e)
         || !check_names(a, "spectrogram", a->spectrogram, ".png", e)) return false;
@@ -46,6 +53,9 @@ static bool check_options(const Args *a, Error *e)
     for (size_t i = 0; a->candidates > 1 && i < countof(single); i++)
         if (opt_given(a->options, single[i]))
             return misuse(e, "--%s: of no use with --candidates", single[i]);
+    for (size_t i = 0; a->layers.count && i < countof(alone); i++)
+        if (opt_given(a->options, alone[i]))
+            return misuse(e, "--%s: of no use with --layer", alone[i]);
     if (a->json && a->spectrogram && !strcmp(a->spectrogram, "-"))
         return misuse(e, "--json: of no use with --spectrogram -: both would be on standard "
                       "output");
@@ -119,7 +129,7 @@ static bool make_request(Maker *k, Error *e)
     if (a->init && !(sound_peak(&k->init) > 0))
         return fail(e, "%s: found silence in all its %zu samples, want a sound to start from",
                     a->init, k->init.frames);
-    r->prompt = a->prompt;
+    r->prompt = k->layer_count ? k->layers[0].text : a->prompt;
     r->negative = a->negative;
     r->steps = a->steps;
     r->guidance = a->guidance;
@@ -142,7 +152,7 @@ static bool make_request(Maker *k, Error *e)
 /* Print the plan, or hold it against --max-mem. */
 static bool plan_request(const Maker *k, Error *e)
 {
-    const int times = imax(k->a->batch, k->a->candidates);
+    const int times = imax(k->a->batch, k->a->candidates) * imax(1, k->layer_count);
     AudioStage all[AUDIO_STAGES];
     Stage stages[AUDIO_STAGES + 1];
     size_t need = 0;
@@ -180,15 +190,18 @@ static bool tell_lost(const Maker *k, Error *e)
 
 static double from_dB(double dB) { return f_pow(10, dB / 20); }
 
-/* Loop, fades, then one of gain, peak and rms. */
+/* Loop, fades, then one of gain, peak and rms; a mix of layers that none is asked for peaks at
+ * -1 dB. */
 static bool set_levels(const Args *a, Sound *s, Error *e)
 {
-    const bool peak = opt_given(a->options, "peak"), rms = opt_given(a->options, "rms");
+    const bool peak = opt_given(a->options, "peak"), rms = opt_given(a->options, "rms"),
+               mix = a->layers.count && !opt_given(a->options, "gain-db");
     if (a->loop > 0 && !sound_loop(s, a->loop, e)) return false;
     sound_fade(s, a->fade_in, a->fade_out);
     const double level = rms ? sound_rms(s) : sound_peak(s);
     if (!(level > 0)) return fail(e, "levels: found silence, want a sound");
     if (peak || rms) sound_gain(s, from_dB(rms ? a->rms : a->peak) / level);
+    else if (mix) sound_gain(s, from_dB(-1) / level);
     else if (a->gain_db != 0) sound_gain(s, from_dB(a->gain_db));
     return true;
 }
@@ -211,10 +224,7 @@ static bool ranking_open(Maker *k, Error *e)
     Error inner = { 0 };
     if (a->candidates < 2) return true;
     char *folder = model_part(a, "clap", &inner);
-    if (!folder && a->clap) return fail(e, "%s", inner.text);
-    if (!folder)
-        return misuse(e, "--candidates: no CLAP model to rank them: give --clap PATH, or a bundle "
-                      "with a folder clap");
+    if (!folder) return no_ranking(a, "clap", "CLAP", &inner, e);
     const bool open = clap_open(&k->clap, folder, NULL, e);
     free(folder);
     if (!open) return false;
@@ -227,12 +237,12 @@ static bool ranking_open(Maker *k, Error *e)
     return true;
 }
 
-static bool ranking_start(Maker *k, Error *e)
+static bool ranking_start(Maker *k, const char *text, Error *e)
 {
     if (!k->clap.audio) return true;
-    if (!arena_open(&k->m, clap_memory(&k->clap), NULL, e)) return false;
+    if (!k->m.base && !arena_open(&k->m, clap_memory(&k->clap), NULL, e)) return false;
     trace_enter("clap");
-    const bool ok = clap_embed_text(&k->clap, &k->m, k->a->prompt, k->wanted, NULL, e);
+    const bool ok = clap_embed_text(&k->clap, &k->m, text, k->wanted, NULL, e);
     trace_leave();
     return ok;
 }
@@ -245,16 +255,8 @@ static bool rank(Maker *k, int n, const Sound *s, bool *best, Error *e)
     trace_leave();
     if (!ok) return false;
     const Candidate new = { k->a->seed, cosine(k->wanted, k->heard, k->clap.dim) };
-    for (; n > 0 && k->ranked[n - 1].score < new.score; n--) k->ranked[n] = k->ranked[n - 1];
-    k->ranked[n] = new;
-    *best = n == 0;
+    *best = rank_candidate(k->ranked, n, new);
     return true;
-}
-
-static void tell_ranking(const Maker *k)
-{
-    for (int i = 0; i < k->a->candidates; i++)
-        say(k->a, "%llu\t%.6f", (unsigned long long)k->ranked[i].seed, k->ranked[i].score);
 }
 
 /* ---- the sounds ------------------------------------------------------------------------------ */
@@ -264,7 +266,7 @@ static const char *output_name(const Args *a)
     return a->output ? a->output : a->batch > 1 ? "fusion-%d.wav" : "fusion.wav";
 }
 
-/* The sound of the seed in the options, its levels set. */
+/* The sound of the seed in the options, its levels set, unless it is to be mixed. */
 static bool generate(Maker *k, Sound *s, float *latents_out, Error *e)
 {
     k->r.seed = k->a->seed;
@@ -272,7 +274,7 @@ static bool generate(Maker *k, Sound *s, float *latents_out, Error *e)
     k->started = now();
     const bool ok = audioldm_generate(&k->model, &k->r, s, e);
     if (k->bar && !ok) fputc('\n', stderr);
-    return ok && set_levels(k->a, s, e);
+    return ok && (k->layer_count || set_levels(k->a, s, e));
 }
 
 /* Sound i of the batch. */
@@ -312,9 +314,102 @@ static bool generate_best(Maker *k, Sound *best, Error *e)
     }
     a->seed = k->ranked[0].seed;
     if (!ok) return false;
-    tell_ranking(k);
+    tell_candidates(a, k->ranked);
     if (!a->quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
     return true;
+}
+
+/* ---- layers ---------------------------------------------------------------------------------- */
+
+/* "-6 birds singing", or with a seed of its own "-6 @17 birds singing". */
+static bool read_layer(const char *from, Layer *out, Error *e)
+{
+    char *end;
+    const char *at = from;
+    out->gain_db = strtod(at, &end);
+    out->level = from;
+    out->level_length = (int)(end - at);
+    bool ok = strspn(at, "-.0123456789") == (size_t)(end - at) && end > at && *end == ' '
+        && out->gain_db >= -200 && out->gain_db <= 200;
+    at = ok ? end + 1 : at;
+    if (ok && *at == '@') {
+        out->seed = strtoull(at + 1, &end, 10);
+        ok = at[1] >= '0' && at[1] <= '9' && *end == ' ';
+        at = ok ? end + 1 : at;
+    }
+    out->text = at;
+    return (ok && at[strspn(at, " ")])
+        || misuse(e, "--layer: found '%.200s', want a level in dB and a text, as '-6 birds "
+                  "singing'", from);
+}
+
+/* Layers that name no seed take those behind --seed, each as many as it has candidates. */
+static bool read_layers(Maker *k, Error *e)
+{
+    const Args *a = k->a;
+    const int n = a->layers.count;
+    if (!n) return true;
+    if (!(k->layers = calloc((size_t)n, sizeof *k->layers)))
+        return fail(e, "--layer: out of memory: needed room for %d layers", n);
+    k->layer_count = n;
+    if (a->seed > UINT64_MAX - (uint64_t)n * (uint64_t)a->candidates)
+        return misuse(e, "--seed: found '%llu', want room for the seeds of %d layers below 2^64",
+                      (unsigned long long)a->seed, n);
+    for (int i = 0; i < n; i++) {
+        k->layers[i].seed = a->seed + (uint64_t)i * (uint64_t)a->candidates;
+        if (!read_layer(a->layers.at[i], &k->layers[i], e)) return false;
+    }
+    return true;
+}
+
+/* The layer as the options say it that make it again: with the seed that it was made with. */
+static bool echo_layer(Maker *k, int i, Error *e)
+{
+    Layer *y = &k->layers[i];
+    const size_t room = strlen(y->text) + (size_t)y->level_length + 64;
+    y->echo = malloc(room);
+    if (!y->echo) return fail(e, "--layer: out of memory: needed %zu bytes", room);
+    snprintf(y->echo, room, "%.*s @%llu %s", y->level_length, y->level,
+             (unsigned long long)y->seed, y->text);
+    k->a->layers.at[i] = y->echo;
+    return true;
+}
+
+/* Add what was made of a layer, its largest sample at the layer's level; the first is the sum. */
+static bool add_layer(const Layer *y, Sound *s, Sound *sum, Error *e)
+{
+    const double peak = sound_peak(s);
+    if (!(peak > 0)) return fail(e, "--layer '%.200s': made silence, want a sound", y->text);
+    sound_gain(s, from_dB(y->gain_db) / peak);
+    if (!sum->at) {
+        *sum = *s;
+        *s = (Sound){ 0 };
+        return true;
+    }
+    for (size_t i = 0; i < sum->frames; i++) sum->at[i] += s->at[i];
+    return true;
+}
+
+/* Every layer by itself, added in their order. */
+static bool generate_layers(Maker *k, Sound *sum, Error *e)
+{
+    const uint64_t first = k->a->seed;
+    bool ok = true;
+    for (int i = 0; ok && i < k->layer_count; i++) {
+        Layer *y = &k->layers[i];
+        Sound s = { 0 };
+        k->r.prompt = y->text;
+        k->a->seed = y->seed;
+        trace_enter("layer%d", i);
+        ok = k->ranked ? ranking_start(k, y->text, e) && generate_best(k, &s, e)
+                       : generate_one(k, 0, &s, e);
+        trace_leave();
+        y->seed = k->a->seed;
+        ok = ok && echo_layer(k, i, e) && add_layer(y, &s, sum, e);
+        sound_free(&s);
+    }
+    k->a->seed = first;
+    return ok && set_levels(k->a, sum, e);
 }
 
 /* The spectrogram says of which sound it is; it cannot be made again by itself. */
@@ -344,6 +439,17 @@ static bool write_sound(Maker *k, Output *o, Output *picture, const Sound *s, Er
     return ok;
 }
 
+static void print_layers(const Maker *k)
+{
+    for (int i = 0; i < k->layer_count; i++) {
+        fputs(i ? ", {\"prompt\": " : ", \"layers\": [{\"prompt\": ", stdout);
+        print_json(k->layers[i].text);
+        printf(", \"gain_db\": %g, \"seed\": %llu}", k->layers[i].gain_db,
+               (unsigned long long)k->layers[i].seed);
+    }
+    fputc(']', stdout);
+}
+
 static void tell_sound(const Maker *k, const char *name, const Sound *s)
 {
     const Args *a = k->a;
@@ -360,11 +466,10 @@ static void tell_sound(const Maker *k, const char *name, const Sound *s)
            "\"method\": \"%s\", \"schedule\": \"%s\", \"steps\": %d",
            (unsigned long long)a->seed, s->rate, s->frames, sound_peak(s), sound_rms(s), a->method,
            a->schedule, a->steps);
-    for (int i = 0; k->ranked && i < a->candidates; i++)
-        printf("%s{\"seed\": %llu, \"score\": %.9g}", i ? ", " : ", \"candidates\": [",
-               (unsigned long long)k->ranked[i].seed, k->ranked[i].score);
-    printf("%s, \"seconds\": {\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, \"decode\": %.3f, "
-           "\"vocoder\": %.3f}}\n", k->ranked ? "]" : "", t[AUDIO_TEXT], t[AUDIO_ENCODE],
+    if (k->layer_count) print_layers(k);
+    else if (k->ranked) print_candidates(k->ranked, a->candidates);
+    printf(", \"seconds\": {\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, \"decode\": %.3f, "
+           "\"vocoder\": %.3f}}\n", t[AUDIO_TEXT], t[AUDIO_ENCODE],
            t[AUDIO_UNET], t[AUDIO_DECODE], t[AUDIO_VOCODER]);
 }
 
@@ -374,13 +479,16 @@ static bool make_sound(Maker *k, int i, Error *e)
     const Args *a = k->a;
     char *name = numbered(output_name(a), i, e);
     char *drawn = a->spectrogram ? numbered(a->spectrogram, i, e) : NULL;
-    Output *o = name ? output_open(name, e) : NULL, *p = o && drawn ? output_open(drawn, e) : NULL;
+    Output *o = name ? making_open(a, name, e) : NULL,
+           *p = o && drawn ? output_open(drawn, e) : NULL;
     Sound s = { 0 };
     bool ok = o && !a->spectrogram == !p
-        && (k->ranked ? generate_best(k, &s, e) : generate_one(k, i, &s, e))
+        && (k->layers   ? generate_layers(k, &s, e)
+            : k->ranked ? generate_best(k, &s, e)
+                        : generate_one(k, i, &s, e))
         && write_sound(k, o, p, &s, e);
     if (ok) {
-        ok = output_commit(o, e);
+        ok = making_commit(a, o, e);
         o = NULL;
     }
     if (ok && p) {
@@ -441,10 +549,11 @@ bool make_audio(Args *a, bool silent, Error *e)
     char *folder = choose_machine(a, e) ? model_part(a, "audioldm", e) : NULL;
     bool open = folder && audioldm_open(&k.model, folder, a->tokenizer, e), ok = open;
     if (open) tell_unused_parts(&k);
-    ok = ok && make_request(&k, e) && ranking_open(&k, e) && plan_request(&k, e);
+    ok = ok && read_layers(&k, e) && make_request(&k, e) && ranking_open(&k, e)
+        && plan_request(&k, e);
     if (ok && !a->plan) {
-        ok = tell_lost(&k, e) && trace_begin(&trace, a, e) && ranking_start(&k, e)
-            && make_batch(&k, e);
+        ok = tell_lost(&k, e) && trace_begin(&trace, a, e)
+            && (k.layers || ranking_start(&k, a->prompt, e)) && make_batch(&k, e);
         ok = trace_end(trace, ok, e);
     }
     free(folder);
@@ -455,6 +564,8 @@ bool make_audio(Args *a, bool silent, Error *e)
     free(k.wanted);
     free(k.ranked);
     free(k.models);
+    for (int i = 0; i < k.layer_count; i++) free(k.layers[i].echo);
+    free(k.layers);
     sound_free(&k.init);
     arena_close(&k.m);
     if (k.clap.tok) clap_close(&k.clap);
@@ -462,10 +573,14 @@ bool make_audio(Args *a, bool silent, Error *e)
     return ok;
 }
 
-int verb_audio(Args *a, Error *e)
+bool audio_ready(Args *a, Error *e)
 {
     return choose_seed(a, e) && check_options(a, e)
         && (a->plan || (check_outputs(a, output_name(a), e)
-                        && (!a->spectrogram || check_outputs(a, a->spectrogram, e))))
-        && make_audio(a, false, e) ? 0 : 1;
+                        && (!a->spectrogram || check_outputs(a, a->spectrogram, e))));
+}
+
+int verb_audio(Args *a, Error *e)
+{
+    return audio_ready(a, e) && make_audio(a, false, e) ? 0 : 1;
 }

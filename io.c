@@ -255,6 +255,8 @@ struct Output {
     char *volatile temporary;              /* what a signal handler must remove */
     int fd;
     bool broken;                           /* a write failed: nothing may be committed */
+    bool in_memory;
+    uint8_t *bytes; size_t count, room;    /* what was written into memory */
     size_t used;
     uint8_t buffer[1 << 16];
 };
@@ -347,8 +349,9 @@ static Output *output_new(const char *path, Error *e)
     o->path = copied;
     o->target = o->temporary = NULL;
     o->fd = -1;
-    o->broken = false;
-    o->used = 0;
+    o->broken = o->in_memory = false;
+    o->bytes = NULL;
+    o->count = o->room = o->used = 0;
     o->next = outputs;
     outputs = o;
     return o;
@@ -390,8 +393,25 @@ static bool flush(Output *o, Error *e)
     return write_all(o, o->buffer, n, e);
 }
 
+static bool keep_bytes(Output *o, const void *bytes, size_t n, Error *e)
+{
+    size_t need;
+    bool fits = size_add(o->count, n, &need);
+    if (fits && need > o->room) {
+        const size_t room = zmax(need, o->room > SIZE_MAX / 2 ? need : 2 * o->room);
+        uint8_t *more = realloc(o->bytes, room);
+        if (more) o->bytes = more, o->room = room;
+        fits = more;
+    }
+    if (!fits) return out_of_memory(e, o->path, n, "more bytes");
+    if (n) memcpy(o->bytes + o->count, bytes, n);
+    o->count = need;
+    return true;
+}
+
 bool output_write(Output *o, const void *bytes, size_t n, Error *e)
 {
+    if (o->in_memory) return keep_bytes(o, bytes, n, e);
     if (n > sizeof o->buffer - o->used && !flush(o, e)) return false;
     if (n > sizeof o->buffer) return write_all(o, bytes, n, e);
     if (n) memcpy(o->buffer + o->used, bytes, n);
@@ -443,6 +463,7 @@ void output_discard(Output *o)
     if (o->fd >= 0) close(o->fd);
     free(o->target);
     free(o->path);
+    free(o->bytes);
     free(o);
 }
 
@@ -479,6 +500,19 @@ bool output_append(Output *o, Output *aside, Error *e)
         if (!output_write(o, aside->buffer, (size_t)n, e)) return false;
         at += n;
     }
+}
+
+Output *output_memory(const char *name, Error *e)
+{
+    Output *o = output_new(name, e);
+    if (o) o->in_memory = true;
+    return o;
+}
+
+const uint8_t *output_bytes(const Output *o, size_t *n)
+{
+    *n = o->count;
+    return o->bytes;
 }
 
 /* ---- arrays ---------------------------------------------------------------------------------- */

@@ -46,6 +46,28 @@ char *path_join(const char *folder, const char *name);
 enum { SHOWN = 128 };
 const char *name_shown(const char *name, size_t n, char out[SHOWN]);
 
+/* ---- folders: folder.c ----------------------------------------------------------------------- */
+
+/* A regular file below a folder: its path from there, its size, when its content changed (in ns
+ * since 1970). */
+typedef struct { char *path; int64_t size, changed; } Listed;
+typedef struct { Listed *at; size_t count; } Listing;
+
+/* All regular files below folder at any depth, sorted by the bytes of their paths.  Links to files
+ * count as files; links to folders are not followed.  What cannot be read is told to lost (which
+ * may be NULL) in one line each; only folder itself must be readable. */
+typedef void Lost(void *self, const char *why);
+bool folder_list(const char *folder, Listing *out, Lost *lost, void *self, Error *e);
+void listing_free(Listing *l);
+const Listed *listing_find(const Listing *l, const char *path);           /* NULL when absent */
+
+bool path_taken(const char *path);                        /* anything of that name, even a link */
+bool path_is_link(const char *path);
+/* Rename, never over what exists. */
+bool file_move(const char *from, const char *to, Error *e);
+/* Make a folder; *made is false where it is there already. */
+bool folder_make(const char *path, bool *made, Error *e);
+
 /* ---- json ------------------------------------------------------------------------------------ */
 
 typedef enum { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonType;
@@ -168,6 +190,10 @@ void output_discard(Output *o);
  * then added to o with output_append.  It vanishes with output_discard. */
 Output *output_aside(const Output *o, Error *e);
 bool output_append(Output *o, Output *aside, Error *e);
+/* An output into memory, for what writes formats; name is for messages.  output_bytes: what was
+ * written so far, owned by o; output_discard ends it. */
+Output *output_memory(const char *name, Error *e);
+const uint8_t *output_bytes(const Output *o, size_t *n);
 /* Remove the temporary files of all open outputs; safe in a signal handler. */
 void output_discard_all(void);
 
@@ -181,6 +207,11 @@ SafeWriter *safe_open(const char *path, Error *e);
  * */
 bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape,
               const void *data, Error *e);
+/* The same in pieces, of any dtype of the format by its spelling ("U8", "I64"): safe_begin, then
+ * safe_more until all the bytes are there. */
+bool safe_begin(SafeWriter *s, const char *name, const char *dtype, int rank, const int *shape,
+                Error *e);
+bool safe_more(SafeWriter *s, const void *data, size_t n, Error *e);
 /* metadata: pairs key, value, ended by NULL; may be NULL.  Commits; s is freed in any case. */
 bool safe_commit(SafeWriter *s, const char *const *metadata, Error *e);
 void safe_discard(SafeWriter *s);

@@ -1,6 +1,7 @@
 /* main.c - the only main(): the table of verbs, the table of options, signals, exit codes.
  * Read in this order: the two tables, help, what verbs share, signals, main. */
 #include "command.h"
+#include "fusion.h"
 #include "sampler.h"
 
 #include <errno.h>
@@ -16,7 +17,12 @@ enum {
     VERIFY = 128, BENCH = 256, SELFTEST = 512, VERSION_ = 1024, HELP = 2048, AUDIO = 4096,
     MAKES = IMAGE | AUDIO,
     READS = EMBED | SCORE | CLASSIFY,
-    COMPUTES = MAKES | READS | VERIFY | BENCH | SELFTEST,
+    CAPTION = 1 << 21, SOUNDSCAPE = 1 << 22, CHECK = 1 << 23, SOUNDS = AUDIO | SOUNDSCAPE,
+    JOINS = CAPTION | SOUNDSCAPE | CHECK,
+    STORY = 1 << 24,
+    INDEX = 1 << 13, SEARCH = 1 << 14, ORGANIZE = 1 << 15, DUPLICATES = 1 << 16,
+    FINDS = INDEX | SEARCH | ORGANIZE | DUPLICATES,
+    COMPUTES = FINDS | JOINS | MAKES | STORY | READS | VERIFY | BENCH | SELFTEST,
     ALL = COMPUTES | TOKENIZE | INSPECT | COMPARE | VERSION_
 };
 
@@ -36,6 +42,30 @@ static const Command commands[] = {
       "  The length is exact: seconds times the rate, rounded.  What changes the sound comes in\n"
       "  this order: --loop, the fades, then --gain-db, --peak or --rms.  Candidates are ranked\n"
       "  as they would be written, by the cosine of CLAP's embeddings of text and sound.\n" },
+    { "story", STORY, verb_story, 1, 1, "SCRIPT -o DIR", "scenes to pictures and sounds in time",
+      "  fusion story lake.txt -m DIR -o lake --seed 7\n"
+      "  SCRIPT has a paragraph a scene, of the lines scene: TEXT, sound: TEXT (else the scene's\n"
+      "  text; none: silence), seconds: X (else 4, or what the narration needs), seed: N (else\n"
+      "  --seed plus the scene's place), narration: FILE.wav, says: ITS WORDS; before the first\n"
+      "  title: TEXT and lang: en or fr.  Writes scene-N.png, scene-N.wav, story.avi, story.vtt,\n"
+      "  story.html; prints scene, start, seconds, seed, text.\n" },
+    { "soundscape", SOUNDSCAPE, verb_soundscape, 1, 1, "PICTURE [-o FILE]", "picture to sound",
+      "  fusion soundscape lake.png -m DIR --seconds 10 --loop 1 --seed 7 -o lake.wav --lang fr\n"
+      "  CLIP describes the picture by its phrases, the bank says which sounds belong to them,\n"
+      "  AudioLDM makes each, with its largest sample at its level; they are added, then come\n"
+      "  --loop, the fades, and a peak of -1 dB or what --gain-db, --peak or --rms say.  Prints\n"
+      "  what the picture shows, what is heard, and why.\n" },
+    { "caption", CAPTION, verb_caption, 1, 1 << 20, "FILE...",
+      "say what a picture shows, a sound lets hear",
+      "  fusion caption -m DIR lake.png market.wav --lang fr\n"
+      "  Prints file, sentence; with --top N then the best N phrases of each slot: file, slot,\n"
+      "  words, probability in its slot, cosine; of a sound: how many standard deviations a\n"
+      "  phrase stands above the mean of all, cosine.\n" },
+    { "check", CHECK, verb_check, 0, 0, "[-p TEXT] [--image FILE] [--audio FILE]",
+      "do text, picture and sound agree?",
+      "  fusion check -m DIR -p \"a dog in the rain\" --image dog.png --audio dog.wav\n"
+      "  Prints each pair, its cosine, its percentile among pairs that do not belong together,\n"
+      "  the answer, then a verdict in words; exit 0: all agree; 3: not.\n" },
     { "embed", EMBED, verb_embed, 0, 1 << 20, "[-p TEXT]... [FILE]... [-o FILE]",
       "texts, pictures and sounds to vectors",
       "  fusion embed -m DIR -p \"a cat\" -p \"a dog\" cat.jpg -o vectors.safetensors\n"
@@ -49,6 +79,38 @@ static const Command commands[] = {
       "name what a picture shows, a sound is",
       "  fusion classify -m DIR cat.jpg --labels cat,dog --template \"a photo of a {}\" --top 1\n"
       "  Prints file, label, probability, cosine, best first.\n" },
+    { "index", INDEX, verb_index, 1, 1 << 20, "DIR -o INDEX", "the pictures and sounds of a folder",
+      "  fusion index photos -m DIR -o photos.safetensors\n"
+      "  fusion index photos -m DIR --shard 2/4 -o 2.safetensors\n"
+      "  fusion index --merge 1.safetensors 2.safetensors ... -o photos.safetensors\n"
+      "  Pictures (PNG, JPEG, PNM) by CLIP, sounds (WAV) by CLAP, at any depth; links to folders\n"
+      "  are not followed.  Run again, it reads only what is new or changed by size or time, and\n"
+      "  embeds only what has new bytes.  Saved every 256 files or 30 s: run it again after an\n"
+      "  interruption.  What is broken or cannot be read is told and skipped.  A shard holds\n"
+      "  every N-th file by a hash of its path; all N merged are the bytes of the whole index.\n"
+      "  Prints how many pictures, sounds, added, changed, renamed, deleted, unchanged and\n"
+      "  skipped files.\n" },
+    { "search", SEARCH, verb_search, 1, 1, "INDEX [-p TEXT] [-i FILE] [--minus TEXT]",
+      "find by text, picture, sound, or their sum",
+      "  fusion search photos.safetensors -m DIR -p \"a dog on a beach\" --minus sunset --top 5\n"
+      "  fusion search photos.safetensors -m DIR -i dog.jpg -p \"at night::0.5\"\n"
+      "  Prints score, path (below the folder of the index), best first, equal ones by path.  The\n"
+      "  query is the sum of its terms, each of length 1, times the number behind ::, or 1;\n"
+      "  --minus takes away.  The score is its cosine.  Texts find pictures by CLIP and sounds by\n"
+      "  CLAP, whose scores have scales of their own; --clip DIR or --clap DIR alone asks one.\n" },
+    { "organize", ORGANIZE, verb_organize, 1, 1, "DIR --labels A,B,C",
+      "files into a folder a label",
+      "  fusion organize photos -m DIR --labels cat,dog,boat --template \"a photo of a {}\"\n"
+      "  fusion organize photos -m DIR --labels cat,dog,boat --apply\n"
+      "  fusion organize photos --undo photos/organize-1.log\n"
+      "  Prints from, to, and moves nothing; --apply moves, never over a file (a second name gets\n"
+      "  -2), and writes a log into DIR that --undo takes back.  What lies below its label's\n"
+      "  folder stays there, and so do symbolic links.\n" },
+    { "duplicates", DUPLICATES, verb_duplicates, 1, 1, "DIR",
+      "pairs of files that are nearly equal",
+      "  fusion duplicates photos -m DIR --threshold 0.95\n"
+      "  Prints cosine, path, path, and `same bytes` where they are: those first, then the\n"
+      "  nearest.\n" },
     { "tokenize", TOKENIZE, verb_tokenize, 0, 0, "-p TEXT", "text to token ids",
       "  fusion tokenize -m DIR -p \"a photo of a cat\" -v\n" },
     { "inspect", INSPECT, verb_inspect, 1, 1 << 20, "FILE...",
@@ -79,58 +141,77 @@ static const char *devices(void) { return "cpu"; }
 const Opt option_table[] = {
     { "model", 'm', OPT_TEXT, A(model), .value = "PATH", .verbs = (COMPUTES & ~SELFTEST) | TOKENIZE,
       .help = "bundle or model folder [$FUSION_MODEL, weights/tiny]" },
-    { "clip", 0, OPT_TEXT, A(clip), .value = "PATH", .verbs = READS | TOKENIZE | BENCH,
+    { "clip", 0, OPT_TEXT, A(clip), .value = "PATH",
+      .verbs = IMAGE | JOINS | STORY | READS | FINDS | TOKENIZE | BENCH,
       .help = "the CLIP model from elsewhere" },
-    { "sd", 0, OPT_TEXT, A(sd), .value = "PATH", .verbs = IMAGE | VERIFY | TOKENIZE | BENCH,
+    { "sd", 0, OPT_TEXT, A(sd), .value = "PATH", .verbs = IMAGE | STORY | VERIFY | TOKENIZE | BENCH,
       .help = "the Stable Diffusion model from elsewhere" },
     { "audioldm", 0, OPT_TEXT, A(audioldm), .value = "PATH",
-      .verbs = AUDIO | VERIFY | TOKENIZE | BENCH, .help = "the AudioLDM model from elsewhere" },
-    { "clap", 0, OPT_TEXT, A(clap), .value = "PATH", .verbs = AUDIO | READS | TOKENIZE | BENCH,
+      .verbs = SOUNDS | STORY | VERIFY | TOKENIZE | BENCH,
+      .help = "the AudioLDM model from elsewhere" },
+    { "clap", 0, OPT_TEXT, A(clap), .value = "PATH",
+      .verbs = SOUNDS | CAPTION | CHECK | STORY | READS | FINDS | TOKENIZE | BENCH,
       .help = "the CLAP model from elsewhere" },
     { "tokenizer", 0, OPT_TEXT, A(tokenizer), .value = "PATH",
-      .verbs = MAKES | READS | VERIFY | TOKENIZE,
+      .verbs = MAKES | JOINS | READS | FINDS | VERIFY | TOKENIZE,
       .help = "folder with vocab.json + merges.txt, or tokenizer.json" },
 
-    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = MAKES | TOKENIZE, .echo = true,
+    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT",
+      .verbs = MAKES | CHECK | TOKENIZE, .echo = true,
       .help = "the text" },
-    { "prompt", 'p', OPT_TEXTS, A(prompts), .value = "TEXT", .verbs = EMBED | SCORE,
+    { "prompt", 'p', OPT_TEXTS, A(prompts), .value = "TEXT", .verbs = EMBED | SCORE | SEARCH,
       .help = "a text; may be given again" },
-    { "negative-prompt", 'n', OPT_TEXT, A(negative), .value = "TEXT", .verbs = MAKES, .echo = true,
+    { "input", 'i', OPT_TEXTS, A(inputs), .value = "FILE", .verbs = SEARCH,
+      .help = "a picture or sound; may be given again" },
+    { "minus", 0, OPT_TEXTS, A(minus), .value = "TEXT", .verbs = SEARCH,
+      .help = "a text to take away; may be given again" },
+    { "negative-prompt", 'n', OPT_TEXT, A(negative), .value = "TEXT",
+      .verbs = MAKES | SOUNDSCAPE | STORY,
+      .echo = true,
       .help = "what should not be there" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = IMAGE,
       .help = ".png or .ppm, %d counts a batch, - is stdout [fusion.png]" },
-    { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = AUDIO,
+    { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = SOUNDS,
       .help = ".wav, %d counts a batch, - is stdout [fusion.wav]" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = EMBED,
       .help = ".safetensors, .npy or .json [print]" },
-    { "seconds", 0, OPT_NUMBER, A(length), .low = 0, .high = 3600, .value = "X", .verbs = AUDIO,
+    { "output", 'o', OPT_TEXT, A(output), .value = "INDEX", .verbs = INDEX,
+      .help = "the index, a safetensors file; brought up to date where it is there" },
+    { "output", 'o', OPT_TEXT, A(output), .value = "DIR", .verbs = STORY,
+      .help = "the folder of all that is written; made if missing" },
+    { "seconds", 0, OPT_NUMBER, A(length), .low = 0, .high = 3600, .value = "X", .verbs = SOUNDS,
       .echo = true, .help = "how long, to the sample [as -i, the model's]" },
-    { "width", 'W', OPT_WHOLE, A(width), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE,
-      .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
-    { "height", 'H', OPT_WHOLE, A(height), .low = 1, .high = 8192, .value = "N", .verbs = IMAGE,
-      .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
+    { "width", 'W', OPT_WHOLE, A(width), .low = 1, .high = 8192, .value = "N",
+      .verbs = IMAGE | STORY, .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
+    { "height", 'H', OPT_WHOLE, A(height), .low = 1, .high = 8192, .value = "N",
+      .verbs = IMAGE | STORY, .echo = true, .help = "pixels, a multiple of 8 [the model's]" },
     { "steps", 0, OPT_WHOLE, A(steps), .low = 1, .high = 1000, .standard = "50", .value = "N",
-      .verbs = IMAGE, .echo = true, .help = "steps of the sampler, 1..1000" },
+      .verbs = IMAGE | STORY, .echo = true, .help = "steps of the sampler, 1..1000" },
     { "steps", 0, OPT_WHOLE, A(steps), .low = 1, .high = 1000, .standard = "10", .value = "N",
-      .verbs = AUDIO, .echo = true, .help = "steps of the sampler, 1..1000" },
+      .verbs = SOUNDS, .echo = true, .help = "steps of the sampler, 1..1000" },
     { "cfg-scale", 0, OPT_NUMBER, A(guidance), .low = 0, .high = 1e30, .standard = "7.5",
-      .value = "X", .verbs = IMAGE, .echo = true, .help = "guidance; 1 and below: off" },
+      .value = "X", .verbs = IMAGE | STORY, .echo = true, .help = "guidance; 1 and below: off" },
     { "cfg-scale", 0, OPT_NUMBER, A(guidance), .low = 0, .high = 1e30, .standard = "2.5",
-      .value = "X", .verbs = AUDIO, .echo = true, .help = "guidance; 1 and below: off" },
-    { "seed", 0, OPT_SEED, A(seed), .value = "N", .verbs = MAKES, .echo = true,
+      .value = "X", .verbs = SOUNDS, .echo = true, .help = "guidance; 1 and below: off" },
+    { "seed", 0, OPT_SEED, A(seed), .value = "N", .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true,
       .help = "0..2^64-1 [random, printed]" },
     { "batch-count", 'b', OPT_WHOLE, A(batch), .low = 1, .high = 100000, .standard = "1",
       .value = "N", .verbs = MAKES, .help = "how many, with seeds N, N+1, ..." },
     { "candidates", 0, OPT_WHOLE, A(candidates), .low = 1, .high = 100000, .standard = "1",
-      .value = "N", .verbs = AUDIO, .help = "the best of N, ranked by CLAP; seeds as of a batch" },
+      .value = "N", .verbs = IMAGE, .help = "the best of N, ranked by CLIP; seeds as of a batch" },
+    { "candidates", 0, OPT_WHOLE, A(candidates), .low = 1, .high = 100000, .standard = "1",
+      .value = "N", .verbs = SOUNDS, .help = "the best of N, ranked by CLAP; seeds as of a batch" },
+    { "layer", 0, OPT_TEXTS, A(layers), .value = "\"DB TEXT\"", .verbs = SOUNDS, .echo = true,
+      .help = "one of the sounds to be added; may be given again" },
     { "sampling-method", 0, OPT_TEXT, A(method), .names = sampler_methods, .value = "NAME",
-      .verbs = MAKES, .echo = true, .help = "one of" },
+      .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true, .help = "one of" },
     { "schedule", 0, OPT_TEXT, A(schedule), .names = sampler_schedules, .value = "NAME",
-      .verbs = MAKES, .echo = true, .help = "one of" },
+      .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true, .help = "one of" },
     { "eta", 0, OPT_NUMBER, A(eta), .low = 0, .high = 1, .standard = "0", .value = "X",
-      .verbs = MAKES, .echo = true, .help = "noise of ddim, 0..1" },
+      .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true, .help = "noise of ddim, 0..1" },
     { "clip-skip", 0, OPT_WHOLE, A(clip_skip), .low = 0, .high = 100, .standard = "0", .value = "N",
-      .verbs = IMAGE, .echo = true, .help = "last layers of the text encoder to leave out" },
+      .verbs = IMAGE | STORY, .echo = true,
+      .help = "last layers of the text encoder to leave out" },
     { "init-img", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = IMAGE,
       .help = "picture to start from" },
     { "init-audio", 'i', OPT_TEXT, A(init), .value = "FILE", .verbs = AUDIO,
@@ -143,6 +224,10 @@ const Opt option_table[] = {
     { "strength", 0, OPT_NUMBER, A(strength), .low = 0, .high = 1, .standard = "0.75", .value = "X",
       .needs = "init-audio", .verbs = AUDIO, .echo = true,
       .help = "how far from that sound, 0..1" },
+    { "lora", 0, OPT_TEXTS, A(loras), .value = "FILE:WEIGHT", .verbs = IMAGE | VERIFY,
+      .help = "a LoRA, added to the weights as they are read; repeatable [weight 1]" },
+    { "embedding", 0, OPT_TEXTS, A(embeddings), .value = "FILE", .verbs = IMAGE | VERIFY,
+      .help = "a new word of prompts (textual inversion); repeatable" },
     { "latents", 0, OPT_TEXT, A(latents), .value = "FILE", .verbs = IMAGE | VERIFY,
       .help = "tensor latents [1,C,H/8,W/8] in place of the noise" },
     { "latents", 0, OPT_TEXT, A(latents), .value = "FILE", .verbs = AUDIO,
@@ -152,37 +237,79 @@ const Opt option_table[] = {
     { "prompt-embeds", 0, OPT_TEXT, A(prompt_embeds), .value = "FILE", .verbs = MAKES | VERIFY,
       .help = "tensors prompt_embeds, negative_prompt_embeds" },
 
+    { "crossfade", 0, OPT_NUMBER, A(crossfade), .low = 0, .high = 60, .standard = "0.5",
+      .value = "X", .verbs = STORY,
+      .help = "seconds that scenes share, at most half of either" },
+    { "sound-steps", 0, OPT_WHOLE, A(sound_steps), .low = 1, .high = 1000, .standard = "10",
+      .value = "N", .verbs = STORY, .help = "steps of the sampler of sounds" },
+    { "sound-cfg-scale", 0, OPT_NUMBER, A(sound_guidance), .low = 0, .high = 1e30,
+      .standard = "2.5", .value = "X", .verbs = STORY, .help = "guidance of sounds" },
+    { "verify", 0, OPT_WHOLE, A(tries), .low = 0, .high = 1000, .standard = "0", .value = "N",
+      .verbs = STORY,
+      .help = "make what CLIP or CLAP does not recognise again, with the next seed, N times" },
+    { "describe", 0, OPT_FLAG, A(describe), .verbs = STORY,
+      .help = "in page and captions what CLIP sees and CLAP hears, not what was asked for" },
+
     { "loop", 0, OPT_NUMBER, A(loop), .low = 0, .high = 3600, .standard = "0", .value = "S",
-      .verbs = AUDIO, .echo = true, .if_given = true,
+      .verbs = SOUNDS, .echo = true, .if_given = true,
       .help = "seconds of end that run into the beginning" },
     { "fade-in", 0, OPT_NUMBER, A(fade_in), .low = 0, .high = 3600, .standard = "0", .value = "S",
-      .verbs = AUDIO, .echo = true, .if_given = true, .help = "seconds from silence" },
+      .verbs = SOUNDS, .echo = true, .if_given = true, .help = "seconds from silence" },
     { "fade-out", 0, OPT_NUMBER, A(fade_out), .low = 0, .high = 3600, .standard = "0", .value = "S",
-      .verbs = AUDIO, .echo = true, .if_given = true, .help = "seconds into silence" },
+      .verbs = SOUNDS, .echo = true, .if_given = true, .help = "seconds into silence" },
     { "gain-db", 0, OPT_NUMBER, A(gain_db), .low = -200, .high = 200, .standard = "0",
-      .value = "X", .verbs = AUDIO, .echo = true, .if_given = true,
+      .value = "X", .verbs = SOUNDS, .echo = true, .if_given = true,
       .help = "louder by X dB" },
-    { "peak", 0, OPT_NUMBER, A(peak), .low = -200, .high = 200, .value = "DB", .verbs = AUDIO,
+    { "peak", 0, OPT_NUMBER, A(peak), .low = -200, .high = 200, .value = "DB", .verbs = SOUNDS,
       .echo = true, .if_given = true, .help = "the largest sample, in dB of full scale" },
-    { "rms", 0, OPT_NUMBER, A(rms), .low = -200, .high = 200, .value = "DB", .verbs = AUDIO,
+    { "rms", 0, OPT_NUMBER, A(rms), .low = -200, .high = 200, .value = "DB", .verbs = SOUNDS,
       .echo = true, .if_given = true, .help = "the root of the mean square, in dB of full scale" },
-    { "float", 0, OPT_FLAG, A(as_float), .verbs = AUDIO, .echo = true,
+    { "float", 0, OPT_FLAG, A(as_float), .verbs = SOUNDS, .echo = true,
       .help = "32-bit float samples, not 16-bit integers" },
-    { "spectrogram", 0, OPT_TEXT, A(spectrogram), .value = "FILE", .verbs = AUDIO,
+    { "spectrogram", 0, OPT_TEXT, A(spectrogram), .value = "FILE", .verbs = SOUNDS,
       .help = "mel picture of the sound, .png" },
 
     { "normalize", 0, OPT_FLAG, A(normalize), .verbs = EMBED,
       .help = "divide each vector by its length" },
-    { "labels", 0, OPT_TEXT, A(labels), .value = "A,B,C", .verbs = CLASSIFY,
+    { "merge", 0, OPT_FLAG, A(merge), .verbs = INDEX,
+      .help = "the operands are indexes: make one" },
+    { "shard", 0, OPT_TEXT, A(shard), .value = "I/N", .verbs = INDEX,
+      .help = "only the I-th of N parts, for N runs at once" },
+    { "index", 0, OPT_TEXT, A(index), .value = "INDEX", .verbs = ORGANIZE | DUPLICATES,
+      .help = "an index of DIR, brought up to date first [in memory]" },
+    { "apply", 0, OPT_FLAG, A(apply), .verbs = ORGANIZE, .help = "make the moves" },
+    { "undo", 0, OPT_TEXT, A(undo), .value = "LOG", .verbs = ORGANIZE,
+      .help = "take the moves of that log back" },
+    { "labels", 0, OPT_TEXT, A(labels), .value = "A,B,C", .verbs = CLASSIFY | ORGANIZE,
       .help = "the names to choose from" },
-    { "labels-file", 0, OPT_TEXT, A(labels_file), .value = "FILE", .verbs = CLASSIFY,
+    { "labels-file", 0, OPT_TEXT, A(labels_file), .value = "FILE",
+      .verbs = CLASSIFY | ORGANIZE,
       .help = "the same, one a line" },
-    { "template", 0, OPT_TEXTS, A(templates), .value = "TEXT", .verbs = CLASSIFY,
+    { "template", 0, OPT_TEXTS, A(templates), .value = "TEXT",
+      .verbs = CLASSIFY | ORGANIZE,
       .help = "around a label; may be given again, averaged [{}]" },
     { "top", 0, OPT_WHOLE, A(top), .low = 1, .high = 1000000, .value = "N", .verbs = CLASSIFY,
       .help = "only the best N [all]" },
+    { "top", 0, OPT_WHOLE, A(top), .low = 1, .high = 1000000, .standard = "10", .value = "N",
+      .verbs = SEARCH, .help = "only the best N" },
+    { "top", 0, OPT_WHOLE, A(top), .low = 1, .high = 1000000, .value = "N", .verbs = CAPTION,
+      .help = "the best N phrases of each slot too" },
     { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0", .value = "X",
       .verbs = CLASSIFY, .help = "answer none where no probability reaches X" },
+    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0", .value = "X",
+      .verbs = ORGANIZE, .help = "leave a file where no probability reaches X" },
+    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0.97",
+      .value = "X", .verbs = DUPLICATES, .help = "the cosine from which files are nearly equal" },
+    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 100, .standard = "90",
+      .value = "X", .verbs = CHECK | STORY, .help = "the percentile from which a pair agrees" },
+    { "image", 0, OPT_TEXT, A(image), .value = "FILE", .verbs = CHECK, .help = "the picture" },
+    { "audio", 0, OPT_TEXT, A(audio), .value = "FILE", .verbs = CHECK, .help = "the sound" },
+    { "sounds", 0, OPT_WHOLE, A(sounds), .low = 1, .high = LAYERS_MOST, .standard = "4",
+      .value = "N", .verbs = SOUNDSCAPE, .help = "how many at most are added" },
+    { "phrases", 0, OPT_TEXTS, A(phrases), .value = "PATH", .verbs = JOINS | STORY,
+      .help = "a file adds phrases, a folder takes the place of the built-in ones" },
+    { "lang", 0, OPT_TEXT, A(lang), .names = languages, .standard = "en", .value = "NAME",
+      .verbs = JOINS, .help = "language of what is printed, one of" },
     { "sha256", 0, OPT_FLAG, A(sha256), .verbs = INSPECT, .help = "the sum of each file" },
     { "tolerance", 0, OPT_NUMBER, A(tolerance), .low = 0, .high = 1e30, .standard = "1e-4",
       .value = "X", .verbs = COMPARE, .help = "largest relative error that is still equal" },
@@ -193,11 +320,13 @@ const Opt option_table[] = {
       .help = "instruction set, the best of" },
     { "device", 0, OPT_TEXT, A(device), .names = devices, .standard = "cpu", .value = "NAME",
       .verbs = COMPUTES, .help = "where to compute" },
-    { "plan", 0, OPT_FLAG, A(plan), .verbs = MAKES | READS,
+    { "plan", 0, OPT_FLAG, A(plan), .verbs = MAKES | JOINS | STORY | READS | FINDS,
       .help = "print memory and arithmetic of each stage, and stop" },
-    { "max-mem", 0, OPT_SIZE, A(max_mem), .value = "SIZE", .verbs = MAKES | READS,
+    { "max-mem", 0, OPT_SIZE, A(max_mem), .value = "SIZE",
+      .verbs = MAKES | JOINS | STORY | READS | FINDS,
       .help = "refuse a larger plan (64M, 2G)" },
-    { "scratch", 0, OPT_TEXT, A(scratch), .value = "FILE", .verbs = MAKES | READS,
+    { "scratch", 0, OPT_TEXT, A(scratch), .value = "FILE",
+      .verbs = MAKES | JOINS | STORY | READS | FINDS,
       .help = "hold activations in a mapped file" },
     { "trace", 0, OPT_TEXT, A(trace), .value = "FILE", .verbs = MAKES | READS,
       .help = "write every activation (.safetensors)" },
@@ -211,9 +340,6 @@ const Opt option_table[] = {
 
 #define ABSENT(word) { .name = word, .kind = OPT_ABSENT }
     ABSENT("mask"),
-    ABSENT("lora"),
-    ABSENT("embedding"),
-    ABSENT("candidates"),
     ABSENT("preview"),
     ABSENT("film"),
     ABSENT("heatmap"),
@@ -240,7 +366,7 @@ static void general_help(void)
 {
     printf("fusion " VERSION ": CLIP, Stable Diffusion, CLAP and AudioLDM in plain C\n\n");
     for (size_t i = 0; i < countof(commands); i++)
-        printf("  fusion %-9s %-38s %s\n", commands[i].name, commands[i].usage,
+        printf("  fusion %-10s %-38s %s\n", commands[i].name, commands[i].usage,
                commands[i].summary);
     printf("\n`fusion help VERB` lists its options.  Exit codes: 0 done, 1 failed, 2 misused, 3 "
            "the answer is no.\n");
@@ -316,15 +442,16 @@ void say(const Args *a, const char *format, ...)
     fputc('\n', stderr);
 }
 
-void print_bytes(const char *text, size_t n)
+void put_bytes(FILE *out, const char *text, size_t n)
 {
     for (const unsigned char *c = (const unsigned char *)text, *end = c + n; c < end; c++)
-        if (*c == '\t') fputs("\\t", stdout);
-        else if (*c == '\n') fputs("\\n", stdout);
-        else if (*c == '\\') fputs("\\\\", stdout);
-        else if (*c < 0x20 || *c == 0x7f) printf("\\x%02x", *c);
-        else putchar(*c);
+        if (*c == '\t') fputs("\\t", out);
+        else if (*c == '\n') fputs("\\n", out);
+        else if (*c == '\\') fputs("\\\\", out);
+        else if (*c < 0x20 || *c == 0x7f) fprintf(out, "\\x%02x", *c);
+        else putc(*c, out);
 }
+void print_bytes(const char *text, size_t n) { put_bytes(stdout, text, n); }
 void print_field(const char *text) { print_bytes(text, strlen(text)); }
 
 void print_json_bytes(const char *text, size_t n)
@@ -348,8 +475,29 @@ void tell_unused(Args *a, const Weights *w)
 
 bool choose_machine(const Args *a, Error *e) { return machine_choose(a->threads, a->isa, e); }
 
+static void add_plan(Plans *p, const Stage *stages, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char name[sizeof p->names[0]];
+        int k = 0;
+        snprintf(name, sizeof name, "%s %s", p->of, stages[i].name);
+        while (k < p->count && strcmp(p->names[k], name)) k++;
+        if (k == PLANS_MOST) return;
+        Stage *sum = &p->stages[k];
+        if (k == p->count)
+            *sum = (Stage){ .name = memcpy(p->names[p->count++], name, sizeof name) };
+        sum->memory = zmax(sum->memory, stages[i].memory);
+        sum->macs += stages[i].macs;
+        if (stages[i].weight_bytes > sum->weight_bytes) sum->weight_bytes = stages[i].weight_bytes;
+    }
+}
+
 void print_plan(const Args *a, const Stage *stages, int count)
 {
+    if (a->plans) {
+        add_plan(a->plans, stages, count);
+        return;
+    }
     Stage total = { .name = "total" };
     char memory[32], weights[32];
     for (int i = 0; i <= count; i++) {
@@ -379,8 +527,7 @@ bool check_memory(const Args *a, size_t need, Error *e)
 
 /* ---- finding the model ----------------------------------------------------------------------- */
 
-/* weights/tiny in the folder of this program. */
-static char *shipped_model(void)
+char *beside_program(const char *name)
 {
     char path[4096];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
@@ -388,14 +535,14 @@ static char *shipped_model(void)
     path[zmin((size_t)n, sizeof path - 1)] = 0;
     char *slash = strrchr(path, '/');
     if (slash) slash[1] = 0;
-    return path_join(slash ? path : ".", "weights/tiny");
+    return path_join(slash ? path : ".", name);
 }
 
 char *model_path(const Args *a, Error *e)
 {
     const char *path = a->model, *from = getenv("FUSION_MODEL");
     if (!path && from && *from) path = from;
-    char *found = path ? strdup(path) : shipped_model();
+    char *found = path ? strdup(path) : beside_program("weights/tiny");
     if (found && (path || folder_exists(found))) return found;
     free(found);
     misuse(e, "--model: no model: give -m PATH, or set FUSION_MODEL");

@@ -1,5 +1,6 @@
 /* make.c - the verb image: text to picture.
- * Read in this order: the request, the pictures, image. */
+ * Read in this order: the request, adapters, ranking, the pictures, image. */
+#include "clip.h"
 #include "command.h"
 #include "sd.h"
 
@@ -15,8 +16,12 @@ typedef struct {
     float *latents, *saved, *embeds[2];    /* [items][C,h,w] given and final; prompt and negative */
     int latent_items;
     size_t count;                          /* values of one picture's latents */
+    Clip clip;                             /* with --candidates */
+    Arena m;
+    float *wanted, *seen;                  /* embeddings [clip.dim] */
+    Candidate *ranked;                     /* best first */
     char *models;                          /* lines of sha256 and name */
-    double started;
+    double started, spent[SD_STAGES];
     bool bar, silent;                      /* a progress bar; not even the seed */
 } Maker;
 
@@ -88,6 +93,9 @@ static bool make_request(Maker *k, Error *e)
     r->method = a->method ? sampler_method(a->method) : -1;
     r->schedule = a->schedule ? sampler_schedule(a->schedule) : -1;
     r->scratch = a->scratch;
+    r->seconds = k->spent;
+    r->self = &k->started;
+    r->step = k->bar ? show_step : NULL;
     if (a->clip_skip >= k->sd.text.encoder.layers)
         return misuse(e, "--clip-skip: found '%d', want a whole number in 0..%d", a->clip_skip,
                       k->sd.text.encoder.layers - 1);
@@ -103,16 +111,22 @@ static bool make_request(Maker *k, Error *e)
 static bool plan_request(const Maker *k, Error *e)
 {
     SdStage all[SD_STAGES];
-    Stage stages[SD_STAGES];
+    Stage stages[SD_STAGES + 1];
+    const int times = imax(k->a->batch, k->a->candidates);
     size_t need = 0;
     int n = 0;
     sd_plan(&k->sd, &k->r, all);
     for (int i = 0; i < SD_STAGES; i++) {
         if (!all[i].calls) continue;
-        need = zmax(need, all[i].memory);
-        stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * k->a->batch,
+        stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * times,
                                all[i].weight_bytes };
     }
+    if (k->clip.tok) {
+        Arena m = { 0 };
+        clip_count_picture(&k->clip, &m);
+        stages[n++] = (Stage){ "rank", clip_memory(&k->clip), m.macs * times, m.weight_bytes };
+    }
+    for (int i = 0; i < n; i++) need = zmax(need, stages[i].memory);
     if (k->a->plan) print_plan(k->a, stages, n);
     return k->a->plan || check_memory(k->a, need, e);
 }
@@ -129,6 +143,82 @@ static bool tell_lost(const Maker *k, Error *e)
         free(lost);
     }
     return !e->code;
+}
+
+/* ---- adapters -------------------------------------------------------------------------------- */
+
+static bool open_adapters(Maker *k, Error *e)
+{
+    const Args *a = k->a;
+    bool ok = true;
+    for (int i = 0; ok && i < a->loras.count; i++) {
+        double weight;
+        char *path = lora_file(a->loras.at[i], &weight, e);
+        ok = path && sd_lora(&k->sd, path, weight, e);
+        free(path);
+    }
+    for (int i = 0; ok && i < a->embeddings.count; i++)
+        ok = sd_word(&k->sd, a->embeddings.at[i], e);
+    return ok;
+}
+
+/* ---- ranking --------------------------------------------------------------------------------- */
+
+/* All that --candidates can refuse by the options alone. */
+static bool check_candidates(const Args *a, Error *e)
+{
+    static const char *const single[] = { "batch-count", "latents", "prompt-embeds" };
+    for (size_t i = 0; a->candidates > 1 && i < countof(single); i++)
+        if (opt_given(a->options, single[i]))
+            return misuse(e, "--%s: of no use with --candidates", single[i]);
+    return true;
+}
+
+/* Open the CLIP model that ranks candidates. */
+static bool ranking_open(Maker *k, Error *e)
+{
+    const Args *a = k->a;
+    Error inner = { 0 };
+    if (a->candidates < 2) return true;
+    char *folder = model_part(a, "clip", &inner);
+    if (!folder) return no_ranking(a, "clip", "CLIP", &inner, e);
+    const bool open = clip_open(&k->clip, folder, NULL, e);
+    free(folder);
+    if (!open) return false;
+    tell_unused(k->a, &k->clip.weights);
+    k->wanted = calloc(2 * (size_t)k->clip.dim, sizeof *k->wanted);
+    k->ranked = calloc((size_t)a->candidates, sizeof *k->ranked);
+    if (!k->wanted || !k->ranked)
+        return fail(e, "--candidates: out of memory: needed room for %d scores", a->candidates);
+    k->seen = k->wanted + k->clip.dim;
+    return true;
+}
+
+static bool ranking_start(Maker *k, Error *e)
+{
+    if (!k->ranked) return true;
+    if (!arena_open(&k->m, clip_memory(&k->clip), NULL, e)) return false;
+    trace_enter("clip");
+    const bool ok = clip_embed_text(&k->clip, &k->m, k->a->prompt, k->wanted, NULL, e);
+    trace_leave();
+    return ok;
+}
+
+/* Rank p, which stays as it is, among the n before it; *best: it is the first now. */
+static bool rank(Maker *k, int n, const Picture *p, bool *best, Error *e)
+{
+    const size_t bytes = 3 * (size_t)p->w * (size_t)p->h;
+    Picture copy = { .w = p->w, .h = p->h, .rgb = malloc(bytes) };
+    if (!copy.rgb) return fail(e, "--candidates: out of memory: needed %zu bytes", bytes);
+    memcpy(copy.rgb, p->rgb, bytes);
+    trace_enter("clip");
+    const bool ok = clip_embed_picture(&k->clip, &k->m, &copy, k->seen, e);
+    trace_leave();
+    picture_free(&copy);
+    if (!ok) return false;
+    const Candidate new = { k->a->seed, cosine(k->wanted, k->seen, k->clip.dim) };
+    *best = rank_candidate(k->ranked, n, new);
+    return true;
 }
 
 /* ---- the pictures ---------------------------------------------------------------------------- */
@@ -150,10 +240,10 @@ static const char *output_name(const Args *a)
     return a->output ? a->output : a->batch > 1 ? "fusion-%d.png" : "fusion.png";
 }
 
-static void tell_picture(const Maker *k, const char *name, const double seconds[SD_STAGES],
-                         const Picture *p)
+static void tell_picture(const Maker *k, const char *name, const Picture *p)
 {
     const Args *a = k->a;
+    const double *seconds = k->spent;
     if (a->verbose)
         say(a, "text %.2f s, encode %.2f s, unet %.2f s, decode %.2f s", seconds[SD_TEXT],
             seconds[SD_ENCODE], seconds[SD_UNET], seconds[SD_DECODE]);
@@ -162,39 +252,80 @@ static void tell_picture(const Maker *k, const char *name, const double seconds[
     fputs("{\"file\": ", stdout);
     print_json(name);
     printf(", \"seed\": %llu, \"width\": %d, \"height\": %d, \"method\": \"%s\", \"schedule\": "
-           "\"%s\", \"steps\": %d, \"seconds\": "
-           "{\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, \"decode\": %.3f}}\n",
-           (unsigned long long)a->seed, p->w, p->h, a->method, a->schedule, a->steps,
-           seconds[SD_TEXT], seconds[SD_ENCODE], seconds[SD_UNET], seconds[SD_DECODE]);
+           "\"%s\", \"steps\": %d",
+           (unsigned long long)a->seed, p->w, p->h, a->method, a->schedule, a->steps);
+    if (k->ranked) print_candidates(k->ranked, a->candidates);
+    printf(", \"seconds\": {\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, "
+           "\"decode\": %.3f}}\n", seconds[SD_TEXT], seconds[SD_ENCODE], seconds[SD_UNET],
+           seconds[SD_DECODE]);
+}
+
+/* The picture of the seed in the options. */
+static bool generate(Maker *k, Picture *p, float *latents_out, Error *e)
+{
+    k->r.seed = k->a->seed;
+    k->r.latents_out = latents_out;
+    k->started = now();
+    const bool ok = sd_generate(&k->sd, &k->r, p, e);
+    if (k->bar && !ok) fputc('\n', stderr);
+    return ok;
+}
+
+/* Picture i of the batch. */
+static bool generate_one(Maker *k, int i, Picture *p, Error *e)
+{
+    const Args *a = k->a;
+    if (!a->quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
+    k->r.latents =
+        k->latents ? k->latents + (k->latent_items > 1 ? (size_t)i * k->count : 0) : NULL;
+    if (a->batch > 1) trace_enter("picture%d", i);
+    const bool ok = generate(k, p, k->saved ? k->saved + (size_t)i * k->count : NULL, e);
+    if (a->batch > 1) trace_leave();
+    return ok;
+}
+
+/* The best of the candidates, its seed in the options. */
+static bool generate_best(Maker *k, Picture *best, Error *e)
+{
+    Args *a = k->a;
+    const uint64_t first = a->seed;
+    float *latents = k->saved ? k->saved + k->count : NULL;
+    bool ok = true;
+    for (int i = 0; ok && i < a->candidates; i++) {
+        Picture p = { 0 };
+        bool leads = false;
+        a->seed = first + (uint64_t)i;
+        trace_enter("candidate%d", i);
+        ok = generate(k, &p, latents, e) && rank(k, i, &p, &leads, e);
+        trace_leave();
+        if (leads) {
+            const Picture old = *best;
+            *best = p;
+            p = old;
+            if (latents) memcpy(k->saved, latents, k->count * sizeof *latents);
+        }
+        picture_free(&p);
+    }
+    a->seed = k->ranked[0].seed;
+    if (!ok) return false;
+    tell_candidates(a, k->ranked);
+    if (!a->quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
+    return true;
 }
 
 /* Picture i of the batch, with the seed in the options. */
 static bool make_picture(Maker *k, int i, Error *e)
 {
-    double seconds[SD_STAGES] = { 0 };
     Picture p = { 0 };
     char *name = numbered(output_name(k->a), i, e);
-    Output *o = name ? output_open(name, e) : NULL;
-    bool ok = o != NULL;
-    if (ok && !k->a->quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)k->a->seed);
-    k->r.seed = k->a->seed;
-    k->r.seconds = seconds;
-    k->r.latents =
-        k->latents ? k->latents + (k->latent_items > 1 ? (size_t)i * k->count : 0) : NULL;
-    k->r.latents_out = k->saved ? k->saved + (size_t)i * k->count : NULL;
-    k->r.self = &k->started;
-    k->r.step = k->bar ? show_step : NULL;
-    k->started = now();
-    if (k->a->batch > 1) trace_enter("picture%d", i);
-    ok = ok && sd_generate(&k->sd, &k->r, &p, e);
-    if (k->a->batch > 1) trace_leave();
-    if (k->bar && !ok) fputc('\n', stderr);
-    ok = ok && write_picture(k, o, name, &p, e);
+    Output *o = name ? making_open(k->a, name, e) : NULL;
+    bool ok = o && (k->ranked ? generate_best(k, &p, e) : generate_one(k, i, &p, e))
+        && write_picture(k, o, name, &p, e);
     if (ok) {
-        ok = output_commit(o, e);
+        ok = making_commit(k->a, o, e);
         o = NULL;
     }
-    if (ok) tell_picture(k, name, seconds, &p);
+    if (ok) tell_picture(k, name, &p);
     output_discard(o);
     picture_free(&p);
     free(name);
@@ -207,12 +338,13 @@ static bool make_batch(Maker *k, Error *e)
     const int f = k->sd.vae.factor,
               shape[4] = { a->batch, k->sd.vae.latents, k->r.height / f, k->r.width / f };
     const uint64_t first = a->seed;
+    const size_t items = (size_t)(k->ranked ? 2 : a->batch);
     SafeWriter *save = a->save_latents ? safe_open(a->save_latents, e) : NULL;
     bool ok = !a->save_latents || save;
     if (ok && save) {
         size_t n;
-        if (!size_mul(k->count, (size_t)a->batch * sizeof *k->saved, &n) || !(k->saved = malloc(n)))
-            ok = fail(e, "--save-latents: out of memory: needed room for %d latents", a->batch);
+        if (!size_mul(k->count, items * sizeof *k->saved, &n) || !(k->saved = malloc(n)))
+            ok = fail(e, "--save-latents: out of memory: needed room for %zu latents", items);
     }
     for (int i = 0; ok && i < a->batch; i++) {
         k->a->seed = first + (uint64_t)i;
@@ -237,9 +369,10 @@ bool make_image(Args *a, bool silent, Error *e)
         tell_unused(a, &k.sd.unet.weights);
         tell_unused(a, &k.sd.vae.weights);
     }
-    ok = ok && make_request(&k, e) && plan_request(&k, e);
+    ok = ok && open_adapters(&k, e) && make_request(&k, e) && ranking_open(&k, e) && plan_request(&k, e);
     if (ok && !a->plan) {
-        ok = tell_lost(&k, e) && trace_begin(&trace, a, e) && make_batch(&k, e);
+        ok = tell_lost(&k, e) && trace_begin(&trace, a, e) && ranking_start(&k, e)
+            && make_batch(&k, e);
         ok = trace_end(trace, ok, e);
     }
     free(folder);
@@ -247,8 +380,12 @@ bool make_image(Args *a, bool silent, Error *e)
     free(k.saved);
     free(k.embeds[0]);
     free(k.embeds[1]);
+    free(k.wanted);
+    free(k.ranked);
     free(k.models);
     picture_free(&k.init);
+    arena_close(&k.m);
+    if (k.clip.tok) clip_close(&k.clip);
     if (open) sd_close(&k.sd);
     return ok;
 }
@@ -256,5 +393,6 @@ bool make_image(Args *a, bool silent, Error *e)
 int verb_image(Args *a, Error *e)
 {
     return choose_seed(a, e) && check_making(a, PICTURE_NAMES, "pictures", e)
-        && (a->plan || check_outputs(a, output_name(a), e)) && make_image(a, false, e) ? 0 : 1;
+        && check_candidates(a, e) && (a->plan || check_outputs(a, output_name(a), e))
+        && make_image(a, false, e) ? 0 : 1;
 }

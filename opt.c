@@ -29,7 +29,7 @@ bool opt_listed(const char *list, const char *name)
 /* ---- values ---------------------------------------------------------------------------------- */
 
 /* Digits and nothing else, below 2^64. */
-static bool read_whole(const char *text, uint64_t *out)
+bool opt_read_whole(const char *text, uint64_t *out)
 {
     if (!*text || text[strspn(text, "0123456789")]) return false;
     errno = 0;
@@ -39,7 +39,7 @@ static bool read_whole(const char *text, uint64_t *out)
 }
 
 /* A decimal number: no space before it, no hexadecimal, no infinity, no NaN. */
-static bool read_number(const char *text, double *out)
+bool opt_read_number(const char *text, double *out)
 {
     char *end;
     if (!*text || text[strspn(text, "0123456789.eE+-")] || *text == '+') return false;
@@ -61,7 +61,8 @@ static bool read_size(const char *text, uint64_t *out)
     if (n >= sizeof digits || strspn(text, "0123456789.") < n) return false;
     memcpy(digits, text, n);
     digits[n] = 0;
-    if (!read_number(digits, &value) || value * scale < 1 || value * scale > 0x1p62) return false;
+    if (!opt_read_number(digits, &value) || value * scale < 1 || value * scale > 0x1p62)
+        return false;
     *out = (uint64_t)(value * scale);
     return scale > 1 || value == (double)*out;
 }
@@ -89,7 +90,7 @@ static bool set_whole(const Opt *row, Place at, const char *text, void *to, Erro
 {
     char want[96];
     uint64_t value;
-    if (read_whole(text, &value) && (double)value >= row->low && (double)value <= row->high) {
+    if (opt_read_whole(text, &value) && (double)value >= row->low && (double)value <= row->high) {
         *(int *)to = (int)value;
         return true;
     }
@@ -101,7 +102,7 @@ static bool set_number(const Opt *row, Place at, const char *text, void *to, Err
 {
     char want[96];
     double value;
-    if (read_number(text, &value) && value >= row->low && value <= row->high) {
+    if (opt_read_number(text, &value) && value >= row->low && value <= row->high) {
         *(double *)to = value;
         return true;
     }
@@ -133,7 +134,7 @@ static bool set(const Options *o, const Opt *row, Place at, const char *text, Er
     case OPT_WHOLE: return set_whole(row, at, text, to, e);
     case OPT_NUMBER: return set_number(row, at, text, to, e);
     case OPT_SEED:
-        return read_whole(text, to)
+        return opt_read_whole(text, to)
                || refuse(row, at, e, text, "a whole number in 0..18446744073709551615");
     case OPT_SIZE: return read_size(text, to) || refuse(row, at, e, text, "a size as 64M or 2G");
     case OPT_ABSENT: break;

@@ -45,7 +45,7 @@ typedef struct {
     bool if_given;                         /* echoed only where it was given */
 } Opt;
 
-enum { OPT_MOST = 96 };                    /* rows of a table */
+enum { OPT_MOST = 128 };                    /* rows of a table */
 
 typedef struct {
     const Opt *table; unsigned verb; void *fields;
@@ -64,6 +64,10 @@ void opt_free(Options *o);
 bool opt_given(const Options *o, const char *name);
 /* A misuse: fail with code 2. */
 PRINTF(2, 3) bool misuse(Error *e, const char *format, ...);
+
+/* A whole number below 2^64 (digits and nothing else), a finite decimal number: as options are
+ * read. */
+bool opt_read_whole(const char *text, uint64_t *out), opt_read_number(const char *text, double *out);
 
 /* The rows of verb as lines of help. */
 void opt_help(const Opt *table, unsigned verb, FILE *out);

@@ -33,6 +33,14 @@ void picture_free(Picture *p)
 
 static bool pnm_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);
 
+bool picture_known(const uint8_t *head, size_t n)
+{
+    const char *format = foreign_format(head, n);
+    if (n > 2 && head[0] == 'P' && head[1] >= '1' && head[1] <= '6')
+        return memchr(" \t\r\n#", head[2], 5) != NULL;
+    return format && (!strcmp(format, "a PNG picture") || !strcmp(format, "a JPEG picture"));
+}
+
 bool picture_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e)
 {
     bool done;

@@ -27,6 +27,8 @@ typedef struct {
     const char *format;                            /* "PNG", "JPEG", "PBM", "PGM" or "PPM" */
 } Picture;
 
+/* Whether a file that begins with these bytes (16 are enough) is meant to be a picture. */
+bool picture_known(const uint8_t *head, size_t n);
 /* Bytes of a PNG, JPEG (baseline or progressive) or PNM (P1 to P6) file; where names it in
  * messages, first of all.  What fails leaves an empty picture. */
 bool picture_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, Error *e);

@@ -1,25 +1,11 @@
 /* read.c - the verbs that read: embed, score, classify.  Nothing is printed before all is done. */
-#include "clap.h"
-#include "clip.h"
-#include "command.h"
+#include "read.h"
 
 #include <stdlib.h>
 
-/* A model of text and one of pictures or sounds: CLIP, or with hears CLAP. */
-typedef struct {
-    bool hears;
-    Clip clip;
-    Clap clap;
-    char *folder;
-    int dim;
-    double logit_scale;
-    Arena m;
-    Trace *trace;
-} Reader;
-
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static bool part_in(const Args *a, const char *part)
+bool part_given(const Args *a, const char *part)
 {
     Error none = { 0 };
     char *folder = model_part(a, part, &none);
@@ -32,8 +18,8 @@ static bool is_for_sounds(const Args *a)
 {
     const Texts *files = &a->options->operands;
     if (!a->clap != !a->clip) return a->clap != NULL;
-    if (!part_in(a, "clap")) return false;
-    return !part_in(a, "clip") || (files->count && is_wav(files->at[0]));
+    if (!part_given(a, "clap")) return false;
+    return !part_given(a, "clip") || (files->count && is_wav(files->at[0]));
 }
 
 /* Count a text of n tokens, one picture, one window of sound. */
@@ -56,8 +42,7 @@ static void count_file(const Reader *r, Arena *m)
                &c->image_projection);
 }
 
-/* What one run needs: the towers, counted. */
-static bool plan_reading(const Reader *r, const Texts *texts, int files, Stage stages[2], Error *e)
+bool reader_plan(const Reader *r, const Texts *texts, size_t files, Stage stages[2], Error *e)
 {
     const Tok *tok = r->hears ? r->clap.tok : r->clip.tok;
     stages[0] = (Stage){ .name = "text" };
@@ -76,14 +61,16 @@ static bool plan_reading(const Reader *r, const Texts *texts, int files, Stage s
         Arena m = { 0 };
         count_file(r, &m);
         stages[1].memory = m.peak;
-        stages[1].macs = m.macs * files;
-        stages[1].weight_bytes = m.weight_bytes * files;
+        stages[1].macs = m.macs * (double)files;
+        stages[1].weight_bytes = m.weight_bytes * (double)files;
     }
     return true;
 }
 
-static bool open_model(Reader *r, Args *a, Error *e)
+bool reader_model(Reader *r, Args *a, bool hears, Error *e)
 {
+    *r = (Reader){ .hears = hears };
+    if (!choose_machine(a, e)) return false;
     r->folder = model_part(a, r->hears ? "clap" : "clip", e);
     if (!r->folder || !(r->hears ? clap_open(&r->clap, r->folder, a->tokenizer, e)
                                  : clip_open(&r->clip, r->folder, a->tokenizer, e))) return false;
@@ -93,25 +80,26 @@ static bool open_model(Reader *r, Args *a, Error *e)
     return true;
 }
 
-/* Open the model for these texts and files.  With --plan it is printed and *done set. */
-static bool reader_open(Reader *r, Args *a, const Texts *texts, int files, bool *done, Error *e)
+bool reader_begin(Reader *r, const Args *a, const Stage stages[2], Error *e)
 {
-    Stage stages[2];
-    *r = (Reader){ .hears = is_for_sounds(a) };
-    *done = a->plan;
-    if (!choose_machine(a, e) || !open_model(r, a, e) || !plan_reading(r, texts, files, stages, e))
-        return false;
-    if (a->plan) {
-        print_plan(a, stages, 2);
-        return true;
-    }
     const size_t need = zmax(stages[0].memory, stages[1].memory);
     const size_t most = r->hears ? clap_memory(&r->clap) : clip_memory(&r->clip);
     return check_memory(a, need, e) && trace_begin(&r->trace, a, e)
         && arena_open(&r->m, zmax(need, most), a->scratch, e);
 }
 
-static bool reader_close(Reader *r, bool ok, Error *e)
+/* Open the model for these texts and files.  With --plan it is printed and *done set. */
+static bool reader_open(Reader *r, Args *a, const Texts *texts, int files, bool *done, Error *e)
+{
+    Stage stages[2];
+    *done = a->plan;
+    if (!reader_model(r, a, is_for_sounds(a), e)
+        || !reader_plan(r, texts, (size_t)files, stages, e)) return false;
+    if (a->plan) print_plan(a, stages, 2);
+    return a->plan || reader_begin(r, a, stages, e);
+}
+
+bool reader_close(Reader *r, bool ok, Error *e)
 {
     ok = trace_end(r->trace, ok, e);
     arena_close(&r->m);
@@ -123,14 +111,13 @@ static bool reader_close(Reader *r, bool ok, Error *e)
 
 /* ---- vectors --------------------------------------------------------------------------------- */
 
-static bool embed_text(Reader *r, const char *text, float *out, int *lost, Error *e)
+bool reader_text(Reader *r, const char *text, float *out, int *lost, Error *e)
 {
     return r->hears ? clap_embed_text(&r->clap, &r->m, text, out, lost, e)
                     : clip_embed_text(&r->clip, &r->m, text, out, lost, e);
 }
 
-/* [count][dim] for texts, in memory the caller frees; NULL with e. */
-static float *embed_texts(Reader *r, const Args *a, const Texts *texts, Error *e)
+float *reader_texts(Reader *r, const Args *a, const Texts *texts, Error *e)
 {
     const size_t dim = (size_t)r->dim;
     float *out = calloc((size_t)texts->count * dim + 1, sizeof *out);
@@ -138,7 +125,7 @@ static float *embed_texts(Reader *r, const Args *a, const Texts *texts, Error *e
     for (int i = 0; out && i < texts->count; i++) {
         int lost = 0;
         if (texts->count > 1) trace_enter("text%d", i);
-        if (!embed_text(r, texts->at[i], out + (size_t)i * dim, &lost, e)) {
+        if (!reader_text(r, texts->at[i], out + (size_t)i * dim, &lost, e)) {
             free(out);
             out = NULL;
         }
@@ -148,29 +135,46 @@ static float *embed_texts(Reader *r, const Args *a, const Texts *texts, Error *e
     return out;
 }
 
-static bool embed_picture(Reader *r, const char *path, float *out, Error *e)
+static bool picture_bytes(Reader *r, const uint8_t *bytes, size_t n, const char *path, float *out,
+                          Error *e)
 {
     Picture p;
     Error inner = { 0 };
-    if (is_wav(path))
-        return fail(e, "%s: found a sound, want a picture: %s is a CLIP folder", path, r->folder);
-    if (!picture_read(&p, path, e)) return false;
+    if (!picture_parse(&p, bytes, n, path, e)) return false;
     bool ok =
         clip_embed_picture(&r->clip, &r->m, &p, out, &inner) || fail(e, "%s: %s", path, inner.text);
     picture_free(&p);
     return ok;
 }
 
-static bool embed_sound(Reader *r, const char *path, float *out, Error *e)
+static bool sound_bytes(Reader *r, const uint8_t *bytes, size_t n, const char *path, float *out,
+                        Error *e)
 {
     Sound s;
     Error inner = { 0 };
-    if (is_picture(path))
-        return fail(e, "%s: found a picture, want a sound: %s is a CLAP folder", path, r->folder);
-    if (!sound_read(&s, path, e)) return false;
+    if (!sound_parse(&s, bytes, n, path, e)) return false;
     bool ok =
         clap_embed_sound(&r->clap, &r->m, &s, out, &inner) || fail(e, "%s: %s", path, inner.text);
     sound_free(&s);
+    return ok;
+}
+
+bool reader_bytes(Reader *r, const uint8_t *bytes, size_t n, const char *path, float *out, Error *e)
+{
+    return (r->hears ? sound_bytes : picture_bytes)(r, bytes, n, path, out, e);
+}
+
+bool reader_file(Reader *r, const char *path, float *out, Error *e)
+{
+    enum { PICTURE_MOST = 1 << 30 };
+    File f;
+    if (r->hears && is_picture(path))
+        return fail(e, "%s: found a picture, want a sound: %s is a CLAP folder", path, r->folder);
+    if (!r->hears && is_wav(path))
+        return fail(e, "%s: found a sound, want a picture: %s is a CLIP folder", path, r->folder);
+    if (!file_map(&f, path, r->hears ? 0 : PICTURE_MOST, e)) return false;
+    bool ok = reader_bytes(r, f.at, f.size, path, out, e);
+    file_unmap(&f);
     return ok;
 }
 
@@ -181,7 +185,7 @@ static float *embed_files(Reader *r, const Texts *files, Error *e)
     if (!out) fail(e, "out of memory: needed room for %d vectors", files->count);
     for (int i = 0; out && i < files->count; i++) {
         if (files->count > 1) trace_enter(r->hears ? "sound%d" : "picture%d", i);
-        if (!(r->hears ? embed_sound : embed_picture)(r, files->at[i], out + (size_t)i * dim, e)) {
+        if (!reader_file(r, files->at[i], out + (size_t)i * dim, e)) {
             free(out);
             out = NULL;
         }
@@ -302,7 +306,8 @@ int verb_embed(Args *a, Error *e)
     bool ok = (a->plan || target_open(&target, a, a->prompts.count && files->count, e))
         && reader_open(&r, a, &a->prompts, files->count, &done, e);
     if (ok && !done) {
-        Vectors v[2] = { { "text_embeds", "text", &a->prompts, embed_texts(&r, a, &a->prompts, e) },
+        Vectors v[2] = { { "text_embeds", "text", &a->prompts,
+                           reader_texts(&r, a, &a->prompts, e) },
                          { r.hears ? "audio_embeds" : "image_embeds", "file", files, NULL } };
         if (v[0].at) v[1].at = embed_files(&r, files, e);
         ok = v[0].at && v[1].at;
@@ -321,8 +326,7 @@ int verb_embed(Args *a, Error *e)
 
 /* ---- score ----------------------------------------------------------------------------------- */
 
-/* Cosines, logits and their softmax of n texts against one file. */
-static void judge(const Reader *r, const float *texts, int n, const float *file, double *cosines,
+void reader_judge(const Reader *r, const float *texts, int n, const float *file, double *cosines,
                   double *logits, double *p)
 {
     for (int i = 0; i < n; i++) {
@@ -359,11 +363,12 @@ int verb_score(Args *a, Error *e)
     if (ok && !done) {
         const size_t n = (size_t)texts->count, dim = (size_t)r.dim;
         double *judged = malloc(3 * n * sizeof *judged);
-        float *text = embed_texts(&r, a, texts, e), *file = text ? embed_files(&r, files, e) : NULL;
+        float *text = reader_texts(&r, a, texts, e);
+        float *file = text ? embed_files(&r, files, e) : NULL;
         ok = file && (judged || fail(e, "out of memory: needed room for %zu scores", n));
         for (int f = 0; ok && f < files->count; f++) {
-            judge(&r, text, texts->count, file + (size_t)f * dim, judged, judged + n,
-                  judged + 2 * n);
+            reader_judge(&r, text, texts->count, file + (size_t)f * dim, judged, judged + n,
+                         judged + 2 * n);
             for (size_t i = 0; i < n; i++)
                 print_score(a, texts->at[i], files->at[f], judged[i], judged[n + i],
                             judged[2 * n + i]);
@@ -376,9 +381,6 @@ int verb_score(Args *a, Error *e)
 }
 
 /* ---- classify -------------------------------------------------------------------------------- */
-
-/* The labels, in one block of text. */
-typedef struct { char *text; Texts list; } Labels;
 
 static bool label_add(Labels *l, char *from, char *end, bool skip_empty, Error *e)
 {
@@ -416,31 +418,46 @@ static bool labels_read(Labels *l, const Args *a, Error *e)
     return ok && (l->list.count || fail(e, "%s: no labels in this file", a->labels_file));
 }
 
-/* Every label in every template, label by label: texts the caller frees. */
-static bool fill_templates(const Labels *l, const Texts *templates, Texts *out, Error *e)
+/* Every label in every template, label by label. */
+static bool fill_templates(Labels *l, const Texts *templates, Error *e)
 {
     const int k = templates->count;
-    *out = (Texts){ calloc((size_t)l->list.count * (size_t)k, sizeof *out->at), l->list.count * k };
-    bool ok = out->at != NULL;
-    for (int i = 0; ok && i < out->count; i++) {
+    l->filled = (Texts){ calloc((size_t)l->list.count * (size_t)k, sizeof *l->filled.at),
+                         l->list.count * k };
+    bool ok = l->filled.at != NULL;
+    for (int i = 0; ok && i < l->filled.count; i++) {
         const char *label = l->list.at[i / k], *form = templates->at[i % k],
                    *hole = strstr(form, "{}");
         size_t room = strlen(form) + strlen(label) + 1;
         char *text = malloc(room);
         if (text) snprintf(text, room, "%.*s%s%s", (int)(hole - form), form, label, hole + 2);
-        out->at[i] = text;
+        l->filled.at[i] = text;
         ok = text != NULL;
     }
     return ok || fail(e, "out of memory: needed room for labels");
 }
 
-static void free_filled(Texts *t)
+bool labels_open(Labels *l, const Args *a, Error *e)
 {
-    for (int i = 0; t->at && i < t->count; i++) free((char *)t->at[i]);
-    free(t->at);
+    const char *bare[] = { "{}" };
+    const Texts plain = { bare, 1 }, *templates = a->templates.count ? &a->templates : &plain;
+    for (int i = 0; i < templates->count; i++)
+        if (!strstr(templates->at[i], "{}"))
+            return misuse(e, "--template: found '%s', want {} where the label goes",
+                          templates->at[i]);
+    return labels_read(l, a, e) && fill_templates(l, templates, e);
 }
 
-/* One vector a label: normalise each template's, average, normalise again; in place. */
+void labels_close(Labels *l)
+{
+    for (int i = 0; l->filled.at && i < l->filled.count; i++) free((char *)l->filled.at[i]);
+    free(l->filled.at);
+    free(l->list.at);
+    free(l->text);
+    *l = (Labels){ 0 };
+}
+
+/* Normalise the vector of each template, average, normalise again; in place. */
 static void average_templates(float *v, int labels, int k, int dim)
 {
     for (int i = 0; i < labels; i++) {
@@ -453,6 +470,14 @@ static void average_templates(float *v, int labels, int k, int dim)
         }
         normalize(out, dim);
     }
+}
+
+float *reader_labels(Reader *r, const Args *a, const Labels *l, Error *e)
+{
+    const int n = l->list.count;
+    float *v = reader_texts(r, a, &l->filled, e);
+    if (v) average_templates(v, n, l->filled.count / n, r->dim);
+    return v;
 }
 
 static void print_class(const Args *a, const char *file, const char *label, double p, double cosine)
@@ -489,17 +514,16 @@ static void print_classes(const Args *a, const char *file, const Labels *l, doub
     }
 }
 
-static bool classify(Reader *r, const Args *a, const Labels *l, const Texts *filled, Error *e)
+static bool classify(Reader *r, const Args *a, const Labels *l, Error *e)
 {
     const Texts *files = &a->options->operands;
     const int n = l->list.count, dim = r->dim;
     double *judged = malloc(3 * (size_t)n * sizeof *judged);
-    float *text = embed_texts(r, a, filled, e), *file = text ? embed_files(r, files, e) : NULL;
+    float *text = reader_labels(r, a, l, e), *file = text ? embed_files(r, files, e) : NULL;
     bool ok = file && (judged || fail(e, "out of memory: needed room for %d scores", n));
-    if (ok) average_templates(text, n, filled->count / n, dim);
     for (int f = 0; ok && f < files->count; f++) {
         double *cosines = judged, *logits = judged + n, *p = judged + 2 * n;
-        judge(r, text, n, file + (size_t)f * (size_t)dim, cosines, logits, p);
+        reader_judge(r, text, n, file + (size_t)f * (size_t)dim, cosines, logits, p);
         print_classes(a, files->at[f], l, p, cosines);
     }
     free(judged);
@@ -510,22 +534,13 @@ static bool classify(Reader *r, const Args *a, const Labels *l, const Texts *fil
 
 int verb_classify(Args *a, Error *e)
 {
-    const char *bare[] = { "{}" };
-    const Texts plain = { bare, 1 }, *templates = a->templates.count ? &a->templates : &plain;
     Labels labels = { 0 };
-    Texts filled = { 0 };
     Reader r = { 0 };
-    bool done = false, ok = true;
-    for (int i = 0; ok && i < templates->count; i++)
-        if (!strstr(templates->at[i], "{}"))
-            ok =
-                misuse(e, "--template: found '%s', want {} where the label goes", templates->at[i]);
-    ok = ok && labels_read(&labels, a, e) && fill_templates(&labels, templates, &filled, e)
-        && reader_open(&r, a, &filled, a->options->operands.count, &done, e);
-    if (ok && !done) ok = classify(&r, a, &labels, &filled, e);
+    bool done = false;
+    bool ok = labels_open(&labels, a, e)
+        && reader_open(&r, a, &labels.filled, a->options->operands.count, &done, e);
+    if (ok && !done) ok = classify(&r, a, &labels, e);
     ok = reader_close(&r, ok, e);
-    free_filled(&filled);
-    free(labels.list.at);
-    free(labels.text);
+    labels_close(&labels);
     return ok ? 0 : 1;
 }

@@ -53,18 +53,13 @@ static size_t read_head(const char *path, uint8_t *head, size_t n)
 bool is_wav(const char *path)
 {
     uint8_t head[12];
-    return read_head(path, head, sizeof head) == sizeof head && !memcmp(head, "RIFF", 4)
-        && !memcmp(head + 8, "WAVE", 4);
+    return sound_known(head, read_head(path, head, sizeof head));
 }
 
 bool is_picture(const char *path)
 {
     uint8_t head[16];
-    const size_t n = read_head(path, head, sizeof head);
-    const char *format = foreign_format(head, n);
-    if (n > 2 && head[0] == 'P' && head[1] >= '1' && head[1] <= '6' && strchr(" \t\r\n#", head[2]))
-        return true;
-    return format && (!strcmp(format, "a PNG picture") || !strcmp(format, "a JPEG picture"));
+    return picture_known(head, read_head(path, head, sizeof head));
 }
 
 bool check_names(const Args *a, const char *option, const char *name, const char *endings, Error *e)
@@ -86,7 +81,8 @@ bool check_names(const Args *a, const char *option, const char *name, const char
 
 bool check_making(const Args *a, const char *endings, const char *things, Error *e)
 {
-    if (!a->prompt && !a->prompt_embeds && !a->plan)
+    const bool layered = a->layers.count || a->options->verb == verb_bit("soundscape");
+    if (!a->prompt && !a->prompt_embeds && !a->plan && !layered)
         return misuse(e, "--prompt: missing, want -p TEXT");
     if (a->prompt && a->prompt_embeds) return misuse(e, "--prompt: of no use with --prompt-embeds");
     if (!check_names(a, "output", a->output, endings, e)) return false;
@@ -114,6 +110,18 @@ bool check_outputs(const Args *a, const char *name, Error *e)
         free(path);
     }
     return ok;
+}
+
+Output *making_open(const Args *a, const char *name, Error *e)
+{
+    return a->into ? output_memory(name, e) : output_open(name, e);
+}
+
+bool making_commit(const Args *a, Output *o, Error *e)
+{
+    if (!a->into) return output_commit(o, e);
+    *a->into = o;
+    return true;
 }
 
 bool choose_seed(Args *a, Error *e)
@@ -208,6 +216,37 @@ bool read_embeds(const Args *a, const int *want, int rank, float *out[2], int *t
     return !e->code;
 }
 
+/* ---- candidates ------------------------------------------------------------------------------ */
+
+bool rank_candidate(Candidate *ranked, int n, Candidate new)
+{
+    for (; n > 0 && ranked[n - 1].score < new.score; n--) ranked[n] = ranked[n - 1];
+    ranked[n] = new;
+    return n == 0;
+}
+
+void tell_candidates(const Args *a, const Candidate *ranked)
+{
+    for (int i = 0; i < a->candidates; i++)
+        say(a, "%llu\t%.6f", (unsigned long long)ranked[i].seed, ranked[i].score);
+}
+
+void print_candidates(const Candidate *ranked, int count)
+{
+    for (int i = 0; i < count; i++)
+        printf("%s{\"seed\": %llu, \"score\": %.9g}", i ? ", " : ", \"candidates\": [",
+               (unsigned long long)ranked[i].seed, ranked[i].score);
+    if (count) fputc(']', stdout);
+}
+
+bool no_ranking(const Args *a, const char *part, const char *name, const Error *inner, Error *e)
+{
+    const bool given = !strcmp(part, "clip") ? a->clip != NULL : a->clap != NULL;
+    if (given) return fail(e, "%s", inner->text);
+    return misuse(e, "--candidates: no %s model to rank them: give --%s PATH, or a bundle with a "
+                  "folder %s", name, part, part);
+}
+
 /* ---- the progress bar ------------------------------------------------------------------------ */
 
 bool show_step(void *self, int call, int calls, const float *latents, const float *x0)
@@ -288,6 +327,39 @@ static const struct { const char *key, *word; size_t field; } inputs[INPUTS] = {
     { "prompt-embeds sha256", "--prompt-embeds", offsetof(Args, prompt_embeds) },
 };
 
+char *lora_file(const char *text, double *weight, Error *e)
+{
+    const char *colon = strrchr(text, ':');
+    char *path = strdup(text);
+    *weight = 1;
+    if (!path) fail(e, "--lora: out of memory");
+    else if (colon > text && opt_read_number(colon + 1, weight)) path[colon - text] = 0;
+    else *weight = 1;
+    return path;
+}
+
+/* A line for each adapter: its sum, and a LoRA's weight.  NULL where there is none, or with e. */
+static char *hash_adapters(const Texts *given, bool weights, Error *e)
+{
+    char *text = NULL, hex[65];
+    size_t size;
+    if (!given->count) return NULL;
+    FILE *out = open_memstream(&text, &size);
+    bool ok = out != NULL || fail(e, "out of memory: needed room for the sums of adapters");
+    for (int i = 0; ok && i < given->count; i++) {
+        double weight = 1;
+        char *path = weights ? lora_file(given->at[i], &weight, e) : strdup(given->at[i]);
+        ok = path && hash_input(path, hex, e);
+        fprintf(out, "%s%s", i ? "\n" : "", hex);
+        if (weights) fprintf(out, " %.9g", weight);
+        free(path);
+    }
+    if (out && fclose(out)) ok = fail(e, "out of memory: needed room for the sums of adapters");
+    if (ok) return text;
+    free(text);
+    return NULL;
+}
+
 static const char *input_path(const Args *a, int i)
 {
     return *(const char *const *)((const char *)a + inputs[i].field);
@@ -300,6 +372,9 @@ bool record_make(Record *r, const Args *a, const char *models, Error *e)
     if (!r->options) return fail(e, "out of memory: needed room for the output's texts");
     for (int i = 0; i < INPUTS; i++)
         if (!hash_input(input_path(a, i), r->sums[i], e)) return false;
+    r->loras = hash_adapters(&a->loras, true, e);
+    r->embeddings = hash_adapters(&a->embeddings, false, e);
+    if (e->code) return false;
     snprintf(r->seed, sizeof r->seed, "%llu", (unsigned long long)a->seed);
 #define TEXT(key, value) (r->texts[n++] = (key), r->texts[n++] = (value))
     TEXT("Software", "fusion " VERSION);
@@ -310,6 +385,8 @@ bool record_make(Record *r, const Args *a, const char *models, Error *e)
     TEXT("models", models);
     for (int i = 0; i < INPUTS; i++)
         if (r->sums[i][0]) TEXT(inputs[i].key, r->sums[i]);
+    if (r->loras) TEXT("loras", r->loras);
+    if (r->embeddings) TEXT("embeddings", r->embeddings);
 #undef TEXT
     r->texts[n] = NULL;
     return true;
@@ -318,6 +395,8 @@ bool record_make(Record *r, const Args *a, const char *models, Error *e)
 void record_free(Record *r)
 {
     free(r->options);
+    free(r->loras);
+    free(r->embeddings);
     *r = (Record){ 0 };
 }
 
@@ -383,6 +462,24 @@ static bool check_inputs(const Args *a, const Made *m, Error *e)
     return true;
 }
 
+/* The adapters of m and those that are given: the same, in the same order. */
+static bool check_adapters(const Texts *given, bool weights, const char *key, const char *word,
+                           const Made *m, Error *e)
+{
+    const char *want = find_text(m, key);
+    if (!want && given->count)
+        return misuse(e, "%s: of no use: %s was made without it", word, m->path);
+    if (want && !given->count)
+        return fail(e, "%s: made with adapters of sha256 %.64s...: give each with %s", m->path,
+                    want, word);
+    char *found = hash_adapters(given, weights, e);
+    const bool same = !want || (found && !strcmp(found, want));
+    if (!same && !e->code)
+        fail(e, "%s: found %s, %s was made with %s", word, found, m->path, want);
+    free(found);
+    return same && !e->code;
+}
+
 static void tell_values(const Args *a, const Made *m, const Made *n)
 {
     size_t different = 0;
@@ -427,6 +524,7 @@ static bool make_again(const Args *a, const Made *m, char *again, Error *e)
     made.model = a->model, made.sd = a->sd, made.audioldm = a->audioldm;
     made.tokenizer = a->tokenizer, made.threads = a->threads, made.isa = a->isa;
     made.init = a->init, made.latents = a->latents, made.prompt_embeds = a->prompt_embeds;
+    made.loras = a->loras, made.embeddings = a->embeddings;
     made.output = again;
     made.quiet = true;
     ok = ok && (m->sounds ? check_making(&made, SOUND_NAMES, "sounds", e)
@@ -464,7 +562,10 @@ int verb_verify(Args *a, Error *e)
     else if (!(again = path_join(folder && *folder ? folder : "/tmp", name)))
         ok = fail(e, "out of memory: needed room for a name");
     else
-        ok = check_inputs(a, &m, e) && make_again(a, &m, again, e)
+        ok = check_inputs(a, &m, e)
+            && check_adapters(&a->loras, true, "loras", "--lora FILE:WEIGHT", &m, e)
+            && check_adapters(&a->embeddings, false, "embeddings", "--embedding FILE", &m, e)
+            && make_again(a, &m, again, e)
              && same_bytes(path, again, &same, e);
     if (ok && !same) tell_difference(a, &m, again, e);
     if (again) unlink(again);

@@ -623,7 +623,7 @@ struct SafeWriter {
     FILE *text;                         /* ,"name":{...} of every tensor, in entries once flushed */
     char *entries; size_t entries_length;
     char **names; size_t count, room;      /* as JSON strings, to find equal ones */
-    uint64_t end;
+    uint64_t end, written;                 /* of the tensors begun; bytes that came */
 };
 
 SafeWriter *safe_open(const char *path, Error *e)
@@ -657,12 +657,29 @@ static const char *keep_name(SafeWriter *s, const char *name)
     return quoted;
 }
 
-bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape,
-              const void *data, Error *e)
+/* Bits of one value of a dtype, 0 where there is no such. */
+static unsigned dtype_bits(const char *dtype)
 {
-    Entry t = { .name = name, .name_length = strlen(name), .dtype = type == F32 ? "F32" : "F16" };
-    uint64_t bytes = type == F32 ? 4 : 2;
-    if (type != F32 && type != F16) return wrong(e, s->path, &t, "only F32 and F16 are written");
+    for (size_t i = 0; i < countof(dtypes); i++)
+        if (!strcmp(dtypes[i].name, dtype)) return dtypes[i].bits;
+    return 0;
+}
+
+/* What was begun must have come whole. */
+static bool check_whole(const SafeWriter *s, Error *e)
+{
+    if (s->written == s->end) return true;
+    return fail(e, "%s: tensor %s: its bytes end at %llu, want %llu", s->path,
+                s->names[s->count - 1], (ull)s->written, (ull)s->end);
+}
+
+bool safe_begin(SafeWriter *s, const char *name, const char *dtype, int rank, const int *shape,
+                Error *e)
+{
+    Entry t = { .name = name, .name_length = strlen(name) };
+    const unsigned bits = dtype_bits(dtype);
+    uint64_t bytes = bits / 8;
+    if (!bits || bits % 8) return wrong(e, s->path, &t, "%s is not written", dtype);
     if (!strcmp(name, "__metadata__"))
         return wrong(e, s->path, &t, "the format keeps this name for itself");
     for (int i = 0; i < rank; i++) {
@@ -670,13 +687,29 @@ bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *sh
             return wrong(e, s->path, &t, "dimension %d is %d: negative or too large", i, shape[i]);
         bytes *= (uint64_t)shape[i];
     }
+    if (!check_whole(s, e)) return false;
     const char *quoted = keep_name(s, name);
     if (!quoted) return out_of_memory(e, s->path, 6 * t.name_length, "a tensor's name");
-    fprintf(s->text, ",%s:{\"dtype\":\"%s\",\"shape\":[", quoted, t.dtype);
+    fprintf(s->text, ",%s:{\"dtype\":\"%s\",\"shape\":[", quoted, dtype);
     for (int i = 0; i < rank; i++) fprintf(s->text, i ? ",%d" : "%d", shape[i]);
     fprintf(s->text, "],\"data_offsets\":[%llu,%llu]}", (ull)s->end, (ull)(s->end + bytes));
     s->end += bytes;
-    return output_write(s->data, data, (size_t)bytes, e);
+    return true;
+}
+
+bool safe_more(SafeWriter *s, const void *data, size_t n, Error *e)
+{
+    s->written += n;
+    return output_write(s->data, data, n, e);
+}
+
+bool safe_add(SafeWriter *s, const char *name, int type, int rank, const int *shape,
+              const void *data, Error *e)
+{
+    Entry t = { .name = name, .name_length = strlen(name) };
+    if (type != F32 && type != F16) return wrong(e, s->path, &t, "only F32 and F16 are written");
+    return safe_begin(s, name, type == F32 ? "F32" : "F16", rank, shape, e)
+        && safe_more(s, data, (size_t)(s->end - s->written), e);
 }
 
 static int by_string(const void *a, const void *b)
@@ -733,7 +766,7 @@ bool safe_commit(SafeWriter *s, const char *const *metadata, Error *e)
 {
     char *header = NULL;
     size_t length = 0;
-    bool ok = check_distinct(s, e);
+    bool ok = check_whole(s, e) && check_distinct(s, e);
     ok = ok && (build_header(s, metadata, &header, &length)
                 || out_of_memory(e, s->path, length, "its header"));
     ok = ok && write_file(s, header, length, e);

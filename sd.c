@@ -35,7 +35,7 @@ static bool text_ids(const Sd *s, const char *text, int *out, Error *e)
 {
     Ids ids = { 0 };
     int lost;
-    bool ok = tok_encode(s->tok, text ? text : "", text ? strlen(text) : 0, &ids, e)
+    bool ok = adapters_encode(&s->adapters, s->tok, text ? text : "", &ids, e)
         && tok_fit(s->tok, &ids, text_length(s), &lost, e);
     if (ok) memcpy(out, ids.at, (size_t)text_length(s) * sizeof *out);
     ids_free(&ids);
@@ -254,7 +254,10 @@ static bool run_open(Run *run, Error *e)
     run->batch = malloc(2 * n);
     if (!run->x || !run->picture || !run->batch)
         return fail(e, "out of memory: needed %zu bytes for latents", 4 * n);
-    return arena_open(&run->m, need, run->r->scratch, e);
+    if (!arena_open(&run->m, need, run->r->scratch, e)) return false;
+    run->m.changes = run->sd->adapters.changes;
+    run->m.change_count = run->sd->adapters.change_count;
+    return true;
 }
 
 /* The wall time of a stage, if anybody asked. */
@@ -339,7 +342,7 @@ char *sd_lost(const Sd *s, const char *text, Error *e)
     Ids ids = { 0 };
     char *lost = NULL;
     const int room = text_length(s) - 1;                           /* before the end token */
-    if (tok_encode(s->tok, text, strlen(text), &ids, e) && ids.count - 1 > room)
+    if (adapters_encode(&s->adapters, s->tok, text, &ids, e) && ids.count - 1 > room)
         lost = tok_decode(s->tok, ids.at + room, ids.count - 1 - room, e);
     ids_free(&ids);
     return lost;
@@ -420,8 +423,24 @@ bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e)
     return ok;
 }
 
+bool sd_lora(Sd *s, const char *path, double scale, Error *e)
+{
+    const LoraTarget into[] = { { "unet", &s->unet.weights },
+                                { "text_encoder", &s->text_weights } };
+    return adapters_lora(&s->adapters, path, scale, into, countof(into), e);
+}
+
+bool sd_word(Sd *s, const char *path, Error *e)
+{
+    Adapters *a = &s->adapters;
+    if (!adapters_word(a, path, s->text.encoder.width, s->text.vocabulary, e)) return false;
+    s->text.added = (Weight){ a->vectors, F32, 2, { a->vector_count, s->text.encoder.width } };
+    return true;
+}
+
 void sd_close(Sd *s)
 {
+    adapters_close(&s->adapters);
     tok_close(s->tok);
     clip_text_close(&s->text);
     weights_close(&s->text_weights);

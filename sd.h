@@ -15,6 +15,7 @@
 #include "base.h"
 #include "clip.h"
 #include "ldm.h"
+#include "lora.h"
 #include "picture.h"
 #include "sampler.h"
 
@@ -27,12 +28,18 @@ typedef struct {
     Vae vae;
     Schedule schedule;                /* scheduler_config.json */
     int size;                         /* pixels a side that the model was made for */
+    Adapters adapters;
 } Sd;
 
 /* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/.
  * tokenizer: another folder to read it from, or NULL. */
 bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e);
 void sd_close(Sd *s);
+
+/* Adapters of every run from now on: a LoRA for UNet and text encoder, times scale; a new word of
+ * prompts (textual inversion). */
+bool sd_lora(Sd *s, const char *path, double scale, Error *e);
+bool sd_word(Sd *s, const char *path, Error *e);
 
 /* Called after every call of the UNet with the latents [C][H/f][W/f] and the clean ones they
  * promise so far; false stops the run. */

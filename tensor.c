@@ -301,6 +301,7 @@ typedef struct {
     int apart;                 /* rows of y lie so many rows apart; 0 is 1 */
     const float *zero;         /* the row outside a picture */
     float slope;               /* of a leaky relu before a convolution of rows; 1: none */
+    const Change *changes; int change_count;               /* of this weight */
 } Product;
 
 enum { BLOCK_ROWS = 96, GROUP_OUTS = 128, PANEL_BYTES = 2 << 20 };       /* caches, not results */
@@ -354,18 +355,75 @@ static void point_rows(const Product *p, Source s, size_t first, size_t n, int k
     }
 }
 
+/* The changes of p's weight. */
+static void find_changes(const Arena *m, Product *p)
+{
+    const uintptr_t at = (uintptr_t)p->w.at;
+    int low = 0, high = m->change_count;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if ((uintptr_t)m->changes[middle].weight < at) low = middle + 1;
+        else high = middle;
+    }
+    for (high = low; high < m->change_count && m->changes[high].weight == p->w.at;) high++;
+    p->changes = high > low ? m->changes + low : NULL;
+    p->change_count = high - low;
+}
+
+/* panel += scale * up down, for values first .. first + count of rows out .. out + outs: itself a
+ * product, whose rows are the values and whose sum runs over the rank. */
+static void change_panel(const Change *c, int out, int outs, size_t ld, size_t first, size_t count,
+                         size_t taps, float *panel, size_t plane)
+{
+    enum { RANKS = 32, VALUES = 16 * LORA_TAPS };
+    const Kernels *k = machine.k;
+    const size_t nr = (size_t)k->nr, rank = (size_t)c->down.dim[0], block = VALUES / taps * taps;
+    float up[RANKS * NR_MAX], down[RANKS * VALUES];
+    const float *row[VALUES];
+    for (size_t r = 0; r < rank; r += RANKS) {
+        const size_t ranks = zmin(RANKS, rank - r);
+        memset(up, 0, sizeof up);
+        for (size_t i = 0; i < (size_t)outs; i++)
+            for (size_t j = 0; j < ranks; j++) {
+                weight_read(c->up, ((size_t)out + i) * rank + r + j, 1, &up[j * nr + i]);
+                up[j * nr + i] *= c->scale;
+            }
+        for (size_t v = 0; v < count; v += block) {
+            const size_t n = zmin(block, count - v);
+            for (size_t j = 0; j < ranks; j++)
+                weight_read(c->down, (r + j) * ld + first + v, n, down + j * n);
+            for (size_t tap = 0; tap < taps; tap++) {
+                float *to = panel + tap * plane + v / taps * nr;
+                for (size_t i = 0; i < n / taps; i++) row[i] = down + i * taps + tap;
+                for (size_t i = 0; i < n / taps; i += (size_t)k->mr)
+                    k->tile((int)zmin((size_t)k->mr, n / taps - i), ranks, row + i, 0, n, up,
+                            to + i * nr, nr, true);
+            }
+        }
+    }
+}
+
+/* Values first .. first + count of rows out .. out + outs of p's weight, changed, as a panel. */
+static void pack_panel(const Product *p, int out, int outs, size_t first, size_t count, size_t taps,
+                       float *panel, size_t plane)
+{
+    const size_t ld = (size_t)p->x.c * taps;
+    const uint8_t *w = (const uint8_t *)p->w.at + (size_t)out * ld * value_bytes(p->w.type);
+    machine.k->pack(p->w.type, w, ld, outs, first, count, taps, panel, plane);
+    for (int i = 0; i < p->change_count; i++)
+        change_panel(&p->changes[i], out, outs, ld, first, count, taps, panel, plane);
+}
+
 /* Weights of outputs from `out` on, panel by panel, part by part: [part][panel][tap][k][nr]. */
 static void pack_group(const Product *p, int out, int panels, float *packed)
 {
     const Kernels *k = machine.k;
-    const size_t taps = (size_t)p->kh * (size_t)p->kw, ld = (size_t)p->x.c * taps;
+    const size_t taps = (size_t)p->kh * (size_t)p->kw;
     for (Part part = { 0 }; next_part(p, &part);)
         for (int j = 0; j < panels * (p->gated ? 2 : 1); j++) {
             int o = out + j % panels * k->nr, gate = j >= panels ? p->y.c : 0;
-            const uint8_t *w = (const uint8_t *)p->w.at
-                + (size_t)(o + gate) * ld * value_bytes(p->w.type);
-            k->pack(p->w.type, w, ld, imin(k->nr, p->y.c - o), part.first * taps, part.n * taps,
-                    taps, packed, part.n * (size_t)k->nr);
+            pack_panel(p, o + gate, imin(k->nr, p->y.c - o), part.first * taps, part.n * taps, taps,
+                       packed, part.n * (size_t)k->nr);
             packed += part.n * taps * (size_t)k->nr;
         }
 }
@@ -441,6 +499,7 @@ static void product(Arena *m, Product p)
     m->weight_bytes += (double)weight_bytes(p.w);
     m->used = top;
     if (!m->base) return;
+    find_changes(m, &p);
     #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
     for (size_t t = 0; t < (size_t)groups * cuts; t++) {
         const int out = (int)(t / cuts) * group * k->nr;
@@ -586,14 +645,13 @@ static void wino_panel(const Product *p, const Wino *n, size_t block, size_t fir
     const Kernels *k = machine.k;
     const size_t c = (size_t)p->x.c, nr = (size_t)k->nr, mr = (size_t)k->mr, count = last - first;
     const size_t taps = (size_t)(p->kh * p->kw), groups = (size_t)n->groups;
-    const uint8_t *w = (const uint8_t *)p->w.at + (size_t)out * c * taps * value_bytes(p->w.type);
     const int outs = imin(k->nr, p->y.c - out);
     float *g = own, *u = g + taps * n->g_plane, *sum = u + (size_t)n->planes * n->u_plane;
     const float *row[WINO_ROWS / 6];
     for (size_t t = 0; t < count; t++) row[t] = n->v + (first + t) * WINO_CHUNK;
     for (size_t from = 0; from < c; from += n->per) {
         const size_t some = zmin(n->per, c - from), depth = some + n->per * (groups - 1);
-        k->pack(p->w.type, w, c * taps, outs, from * taps, some * taps, taps, g, n->g_plane);
+        pack_panel(p, out, outs, from * taps, some * taps, taps, g, n->g_plane);
         for (size_t i = 0; i < groups; i++) {
             const float *mine = g + i * (size_t)n->taps * n->g_plane;
             float *to = u + i * n->per * nr;
@@ -650,6 +708,7 @@ static void winograd(Arena *m, Product p, bool flat)
     m->weight_bytes += (double)weight_bytes(p.w);
     m->used = top;
     if (!m->base) return;
+    find_changes(m, &p);
     for (size_t block = 0; block < n.tiles; block += n.block) {
         const size_t count = zmin(n.block, n.tiles - block);
         const size_t ranges = (count + n.range - 1) / n.range;
@@ -1042,8 +1101,10 @@ Tensor rows(Arena *m, Weight table, const int *ids, int b, int t)
     Tensor y = tensor(m, b, t, 1, (int)c);
     m->weight_bytes += (double)b * t * (double)(c * value_bytes(table.type));
     if (m->base)
-        for (size_t i = 0; i < (size_t)b * (size_t)t; i++)
-            weight_read(table, (size_t)ids[i] * c, c, y.at + i * c);
+        for (size_t i = 0; i < (size_t)b * (size_t)t; i++) {
+            if (ids[i] < table.dim[0]) weight_read(table, (size_t)ids[i] * c, c, y.at + i * c);
+            else memset(y.at + i * c, 0, c * sizeof *y.at);
+        }
     return y;
 }
 
@@ -1104,6 +1165,25 @@ Tensor position(Tensor x, int b, int i)
 {
     if (x.at) x.at += ((size_t)b * positions(x) + (size_t)i) * (size_t)x.c;
     return (Tensor){ .at = x.at, .b = 1, .h = 1, .w = 1, .c = x.c };
+}
+
+static float dot(const float *x, const float *q, size_t c)
+{
+    float lane[16] = { 0 };
+    size_t i = 0;
+    for (; i + 16 <= c; i += 16)
+        for (size_t l = 0; l < 16; l++) lane[l] += x[i + l] * q[i + l];
+    for (size_t l = 0; l < c - i; l++) lane[l] += x[i + l] * q[i + l];
+    for (size_t half = 8; half; half /= 2)
+        for (size_t l = 0; l < half; l++) lane[l] += lane[l + half];
+    return lane[0];
+}
+
+void dots(Tensor x, const float *q, float *out)
+{
+    const size_t c = (size_t)x.c;
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t r = 0; r < rows_of(x); r++) out[r] = dot(x.at + r * c, q, c);
 }
 
 bool all_finite(Tensor x)

@@ -41,7 +41,13 @@ double machine_peak(void);
 
 /* A stack of bytes.  With base NULL it only counts: peak is then what the same calls will need.
  * macs and weight_bytes count the arithmetic and the weights read, in both modes. */
-typedef struct { char *base; size_t used, size, peak; double macs, weight_bytes; } Arena;
+typedef struct Change Change;
+typedef struct {
+    char *base;
+    size_t used, size, peak;
+    double macs, weight_bytes;
+    const Change *changes; int change_count;                       /* of weights, sorted by weight */
+} Arena;
 
 /* The channels of a Tensor may lie in two places (concat): the first c - tail_c at `at`, the last
  * tail_c at `tail`.  group_norm, linear and copy read such a view; nothing else has to. */
@@ -66,6 +72,13 @@ enum { NOT_COMPUTED, F32, F16, BF16 };                   /* Weight.type */
 
 /* A parameter where it lies in its file: as stored, possibly unaligned, row-major. */
 typedef struct { const void *at; int type, rank, dim[4]; } Weight;
+
+/* A change of the weight that lies at `weight`, [O,I,..]: W + scale * up down, up [O,r],
+ * down [r,I,..].  Every product over an arena with changes adds them to the panels it reads; the
+ * weight itself stays as it is.  Of one weight there may be several, which add in their order.
+ * Convolutions have at most LORA_TAPS taps. */
+struct Change { const void *weight; Weight up, down; float scale; int order; };
+enum { LORA_TAPS = 9 };
 
 typedef struct { Weight w, b; } Linear;                  /* [O,I] or [O,I,kh,kw]; b may be absent */
 typedef struct { Weight w, b; } Norm;                    /* [C] each */
@@ -135,7 +148,7 @@ void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act a
 void act_(Tensor x, Act act);                                                      /* in place */
 void leaky_relu_(Tensor x, float slope);
 void add_(Tensor x, Tensor y);        /* x += y, same shape; or y has b = 1 and serves every item */
-/* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]. */
+/* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]; zeros for ids from V on. */
 Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
 void add_rows_(Tensor x, Weight table);                  /* x[b][i] += table[i], over positions i */
 /* x [B,H,W,C] cut into squares of p x p -> [B,(H/p)*(W/p),1,C*p*p], each in the order of a weight
@@ -146,6 +159,9 @@ Tensor prepend(Arena *m, Weight row, Tensor x);          /* [B,N,1,C] -> [B,1+N,
  * zeros where from[i] is negative; from has b*h*w entries. */
 Tensor rows_at(Arena *m, Tensor x, const int *from, int b, int h, int w);
 Tensor position(Tensor x, int b, int i);                 /* a view: [1,1,1,C] */
+/* Dot products of the rows of x, where they lie, with q [C]: out[b*h*w].  Element i goes to lane
+ * i mod 16, lanes add in a fixed tree; memory is the limit, so one plain text does. */
+void dots(Tensor x, const float *q, float *out);
 /* True when every value is finite. */
 bool all_finite(Tensor x);
 

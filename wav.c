@@ -364,6 +364,11 @@ static const char *other_sound(const uint8_t *bytes, size_t n)
     return found ? found : "an unknown format";
 }
 
+bool sound_known(const uint8_t *head, size_t n)
+{
+    return n >= 12 && !memcmp(head, "RIFF", 4) && !memcmp(head + 8, "WAVE", 4);
+}
+
 bool sound_parse(Sound *s, const uint8_t *bytes, size_t n, const char *where, Error *e)
 {
     Wav w = { .at = bytes, .n = n, .s = s, .where = where, .e = e };
@@ -453,10 +458,10 @@ static void add_texts(Bytes *b, const char *const *texts)
     }
 }
 
-static uint16_t to_16_bits(float x)                          /* halves to even, clipped */
+int16_t sound_16_bits(float x)                               /* halves to even, clipped */
 {
     double v = (x * 32768.0 + 0x1.8p52) - 0x1.8p52;
-    return (uint16_t)(int)(v < -32768 ? -32768 : v > 32767 ? 32767 : v);
+    return (int16_t)(v < -32768 ? -32768 : v > 32767 ? 32767 : v);
 }
 
 static bool write_samples(Output *o, const Sound *s, bool as_float, Error *e)
@@ -474,7 +479,7 @@ static bool write_samples(Output *o, const Sound *s, bool as_float, Error *e)
             memcpy(&bits, s->at + i, sizeof bits);
             put32(block + used, bits);
         } else
-            put16(block + used, to_16_bits(s->at[i]));
+            put16(block + used, (uint16_t)sound_16_bits(s->at[i]));
     }
     return output_write(o, block, used, e);
 }

@@ -24,6 +24,8 @@ typedef struct {
     const char *format;                    /* "WAV 16-bit", ... for inspect */
 } Sound;
 
+/* Whether a file that begins with these bytes (12 are enough) is meant to be a sound. */
+bool sound_known(const uint8_t *head, size_t n);
 bool sound_parse(Sound *s, const uint8_t *bytes, size_t n, const char *where, Error *e);
 bool sound_read(Sound *s, const char *path, Error *e);
 void sound_free(Sound *s);
@@ -37,6 +39,9 @@ bool sound_resample(Sound *s, int rate, Error *e);
  * where a key has a place there, else a chunk of our own), may be NULL.  16-bit: rounded half to
  * even, clipped at full scale. */
 bool wav_write(Output *o, const Sound *s, bool as_float, const char *const *texts, Error *e);
+
+/* The same rounding, of one sample. */
+int16_t sound_16_bits(float x);
 
 /* Levels of samples: the largest magnitude, the root of the mean square. */
 double sound_peak(const Sound *s), sound_rms(const Sound *s);

@@ -1,80 +1,14 @@
 # cli.sh - the command from outside: words, exit codes, outputs, signals.  Run from the repository root.
-# FUSION is the program, RUN an emulator before it.  Closes with `N passed, N failed`.
-FUSION=${FUSION:-./fusion}
-models=tests/models
+. tests/command.sh
 sd=$models/sd1
 clip=$models/clip
 cat=$models/pictures/rgb.png
-passed=0
-failed=0
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-out=$dir/stdout
-err=$dir/stderr
-unset FUSION_MODEL
-
-fusion() { $RUN "$FUSION" "$@"; }
-
-# Run the rest; what is wrong, if anything, is left in $wrong.
-attempt() {
-    want=$1
-    shift
-    fusion "$@" > "$out" 2> "$err" < /dev/null
-    code=$?
-    wrong=
-    [ "$code" = "$want" ] || wrong="exit $code, want $want"
-}
-holds() { [ -z "$1" ] || grep -qF -e "$1" "$out" "$err" || wrong="$wrong; nowhere: $1"; }
-lines() { [ "$(wc -l < "$2")" -eq "$1" ] || wrong="$wrong; ${2##*/} has $(wc -l < "$2") lines, want $1"; }
-verdict() {
-    if [ -z "$wrong" ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED fusion $*: $wrong"
-        head -n 5 "$out" "$err"
-    fi
-}
-
-# misuse FRAGMENT ARGS: two lines on standard error, nothing on standard output.
-misuse() {
-    fragment=$1
-    shift
-    attempt 2 "$@"
-    holds "$fragment"
-    lines 2 "$err"
-    lines 0 "$out"
-    head -n 1 "$err" | grep -q '^fusion: ' || wrong="$wrong; first line"
-    tail -n 1 "$err" | grep -q '^try: fusion help' || wrong="$wrong; last line"
-    verdict "$@"
-}
-# fails FRAGMENT ARGS: one line on standard error.
-fails() {
-    fragment=$1
-    shift
-    attempt 1 "$@"
-    holds "$fragment"
-    lines 1 "$err"
-    head -n 1 "$err" | grep -q '^fusion: ' || wrong="$wrong; first line"
-    verdict "$@"
-}
-# good FRAGMENT ARGS, no FRAGMENT ARGS: exit 0, exit 3.
-good() { fragment=$1; shift; attempt 0 "$@"; holds "$fragment"; verdict "$@"; }
-no()   { fragment=$1; shift; attempt 3 "$@"; holds "$fragment"; verdict "$@"; }
-# check WHAT COMMAND...: any command of the shell succeeds.
-check() {
-    what=$1
-    shift
-    wrong=
-    "$@" > "$out" 2> "$err" || wrong="not so"
-    verdict "($what)"
-}
 
 # ---- words --------------------------------------------------------------------------------------------
 
 misuse "verb: missing"
-misuse "verb: found 'paint', want one of image, audio, embed" paint
-misuse "verb: found 'story'"                                 story -p x
+misuse "verb: found 'paint', want one of image, audio, " paint
+misuse "verb: found 'stori'"                                 stori -p x
 good   "text to picture"                                     help
 good   "text to picture"                                     --help
 good   "text to picture"                                     -h
@@ -129,7 +63,7 @@ misuse "--device: found 'opencl', want cpu"                  image -p x --device
 misuse "--output: found ''"                                  image -p x -o ''
 misuse "--model: found ''"                                   image -p x -m ''
 misuse "--prompt: found ''"                                  image -p ''
-for word in lora mask film heatmap preview candidates embedding; do
+for word in mask film heatmap preview; do
     misuse "--$word: not in this build"                      image -p x --$word x
 done
 misuse "--output: found 'x.gif'"                             image -p x -o x.gif
