@@ -1,4 +1,4 @@
-/* bench.c - the verbs that measure: bench, selftest.  Times differ by machine; the sums do not. */
+/* bench.c - the verb that measures.  Times differ by machine; the sums do not. */
 #include "audioldm.h"
 #include "command.h"
 #include "sd.h"
@@ -391,10 +391,4 @@ int verb_bench(Args *a, Error *e)
     for (size_t i = 0; i < countof(shapes); i++)
         if (!bench_kernel(a, &shapes[i], peak, e)) return 1;
     return !model || bench_models(a, peak, e) ? 0 : 1;
-}
-
-int verb_selftest(Args *a, Error *e)
-{
-    if (!choose_machine(a, e)) return 1;
-    return fail(e, "selftest: this build ships no weights yet"), 1;
 }

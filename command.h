@@ -58,7 +58,8 @@ Verb verb_index, verb_search, verb_organize, verb_duplicates;              /* fi
 Verb verb_verify;                                                          /* record.c */
 Verb verb_embed, verb_score, verb_classify;                                /* read.c */
 Verb verb_tokenize, verb_inspect, verb_compare;                            /* look.c */
-Verb verb_bench, verb_selftest;                                            /* bench.c */
+Verb verb_bench;                                                           /* bench.c */
+Verb verb_selftest;                                                     /* selftest.c */
 Verb verb_version, verb_help;                                              /* main.c */
 
 /* The table of all options, ended by an all-zero row; the bit of a verb in its column `verbs`. */

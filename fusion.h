@@ -115,7 +115,7 @@ typedef struct {
 } Caption;
 
 /* A slot is said where its best phrase reaches this probability; the subject always is. */
-#define CONFIDENCE 0.5
+#define CONFIDENCE 0.7
 
 /* picture is resized in place; caption_vector takes an embedding of CLIP in its stead. */
 bool caption_picture(Fusion *f, Picture *p, double confidence, Caption *out, Error *e);

@@ -369,7 +369,8 @@ bool make_image(Args *a, bool silent, Error *e)
         tell_unused(a, &k.sd.unet.weights);
         tell_unused(a, &k.sd.vae.weights);
     }
-    ok = ok && open_adapters(&k, e) && make_request(&k, e) && ranking_open(&k, e) && plan_request(&k, e);
+    ok = ok && open_adapters(&k, e) && make_request(&k, e) && ranking_open(&k, e)
+        && plan_request(&k, e);
     if (ok && !a->plan) {
         ok = tell_lost(&k, e) && trace_begin(&trace, a, e) && ranking_start(&k, e)
             && make_batch(&k, e);

@@ -1,44 +1,10 @@
 # join.sh - caption, check, soundscape, --layer, image --candidates: words, exit codes, outputs, bytes.
-# Run from the repository root.  FUSION is the program, RUN an emulator.  Closes with `N passed, N failed`.
-FUSION=${FUSION:-./fusion}
-models=tests/models
+# Run from the repository root.
+. tests/command.sh
 cat=$models/pictures/rgb.png
 seen="--clip $models/clip"
 heard="--clap $models/clap"
 words="--phrases weights/phrases/small-world"
-passed=0
-failed=0
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-out=$dir/stdout
-err=$dir/stderr
-unset FUSION_MODEL
-
-fusion() { $RUN "$FUSION" "$@"; }
-attempt() {
-    want=$1
-    shift
-    fusion "$@" > "$out" 2> "$err" < /dev/null
-    code=$?
-    wrong=
-    [ "$code" = "$want" ] || wrong="exit $code, want $want"
-}
-holds() { [ -z "$1" ] || grep -qF -e "$1" "$out" "$err" || wrong="$wrong; nowhere: $1"; }
-lines() { [ "$(wc -l < "$2")" -eq "$1" ] || wrong="$wrong; ${2##*/} has $(wc -l < "$2") lines, want $1"; }
-verdict() {
-    if [ -z "$wrong" ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED fusion $*: $wrong"
-        head -n 5 "$out" "$err"
-    fi
-}
-misuse() { fragment=$1; shift; attempt 2 "$@"; holds "$fragment"; lines 2 "$err"; lines 0 "$out"; verdict "$@"; }
-fails() { fragment=$1; shift; attempt 1 "$@"; holds "$fragment"; lines 1 "$err"; verdict "$@"; }
-good() { fragment=$1; shift; attempt 0 "$@"; holds "$fragment"; verdict "$@"; }
-no() { fragment=$1; shift; attempt 3 "$@"; holds "$fragment"; verdict "$@"; }
-check() { what=$1; shift; wrong=; "$@" > "$out" 2> "$err" || wrong="not so"; verdict "($what)"; }
 
 fusion audio --audioldm $models/audioldm -p dog --seed 1 --steps 2 --seconds 0.5 -q -o "$dir/dog.wav" 2> /dev/null
 
@@ -196,5 +162,4 @@ good   "same"                                      verify "$dir/best.png" --sd $
 good   '"candidates": [{"seed": '                  $image $seen --candidates 2 -o "$dir/x.png" --json
 good   "rank	"                                  $image $seen --candidates 2 --plan
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+closing

@@ -33,9 +33,10 @@ TEST(phrase_files_say_where_they_are_wrong)
     TOLD("# nothing\n\n  \t\n[ place ]\r\nin a wood | in a wood | dans un bois\r\n", "");
     TOLD("\xef\xbb\xbf[subject]\na cat | a cat | un chat", "");
     TOLD("a cat | a cat | un chat\n",
-         ":1: found 'a cat | a cat | un chat' before any section, want a line [subject] or another");
-    TOLD("\n[colour]\n", ":2: section: found '[colour]', want one of [subject], [place], [weather], "
-         "[light], [mood], [style], [sound], [soundscape]");
+         ":1: found 'a cat | a cat | un chat' before any section, want a line [subject] or "
+         "another");
+    TOLD("\n[colour]\n", ":2: section: found '[colour]', want one of [subject], [place], "
+         "[weather], [light], [mood], [style], [sound], [soundscape]");
     TOLD("[\n", ":1: section: found '[', want one of [subject], [place], [weather], [light], "
          "[mood], [style], [sound], [soundscape]");
     TOLD("[subject]\na cat | a cat\n", ":2: [subject]: found 2 fields, want query | English | "
@@ -53,17 +54,18 @@ TEST(phrase_files_say_where_they_are_wrong)
          ":2: fields: found more than 32, want fewer");
 }
 
-#define BANK "[subject]\na cat / a kitten | a cat | un chat\n[sound]\nwind blowing | wind | le vent\n"
+#define BANK "[subject]\na cat / a kitten | a cat | un chat\n" \
+    "[sound]\nwind blowing | wind | le vent\n"
 
 TEST(soundscapes_name_phrases_that_are_there)
 {
     TOLD(BANK "[soundscape]\na cat | wind blowing -6 | wind blowing -60\n", "");
     TOLD(BANK "[soundscape]\na cat\n", ":6: [soundscape]: found 1 field, want phrase | sound dB | "
          "...");
-    TOLD(BANK "[soundscape]\na dog | wind blowing -6\n", ":6: phrase: found 'a dog', want the first "
-         "wording of a phrase of a slot above or in a file read before");
-    TOLD(BANK "[soundscape]\na cat | rain -6\n", ":6: sound: found 'rain', want the first wording of "
-         "a phrase of [sound] above or in a file read before");
+    TOLD(BANK "[soundscape]\na dog | wind blowing -6\n", ":6: phrase: found 'a dog', want the "
+         "first wording of a phrase of a slot above or in a file read before");
+    TOLD(BANK "[soundscape]\na cat | rain -6\n", ":6: sound: found 'rain', want the first "
+         "wording of a phrase of [sound] above or in a file read before");
     static const char *const levels[] = { "wind blowing", "wind blowing 1", "wind blowing -61",
                                           "wind blowing -", "wind blowing nan", "wind blowing 0x0",
                                           "-6" };
@@ -87,7 +89,8 @@ static Phrases read_folder(const char *folder)
 
 TEST(the_banks_that_come_along_are_whole)
 {
-    Phrases all = read_folder("weights/phrases"), small = read_folder("weights/phrases/small-world");
+    Phrases all = read_folder("weights/phrases"),
+            small = read_folder("weights/phrases/small-world");
     CHECK(all.bank[SUBJECT].count >= 200 && all.bank[SOUND].count >= 100);
     CHECK(small.bank[SUBJECT].count == 24 && small.bank[PLACE].count == 10);
     CHECK(small.bank[SOUND].count == 28 && small.bank[LIGHT].count == 4);
