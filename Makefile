@@ -2,6 +2,7 @@
 # make test                 every test; needs neither Python nor a network
 # make asan                 the tests under the address and undefined-behaviour sanitizers
 # make bench                the machine and the kernels, measured
+# make demo                 two pictures and a sound by the weights that are shipped, into demo/
 # make clean
 #
 # CC=clang   CC="aarch64-linux-gnu-gcc -static"   CC=musl-gcc   CFLAGS=-O1   OPENMP=0   RUN=qemu-aarch64
@@ -63,9 +64,19 @@ asan:
 bench: $(PROGRAM)
 	./$(PROGRAM) bench
 
-clean:
-	rm -rf build fusion
+demo: $(PROGRAM)
+	@mkdir -p demo
+	./$(PROGRAM) image -p "Une cabane chaleureuse dans les bois sous la neige." --seed 1 --steps 20 -o demo/cabin.png
+	./$(PROGRAM) image -p "A serene lake surrounded by snow-capped mountains at sunrise" --seed 1 --steps 20 \
+	    -o demo/lake.png
+	./$(PROGRAM) audio -p "Un marché animé avec des conversations." --seed 1 --steps 20 --seconds 4 \
+	    -o demo/market.wav --spectrogram demo/market.png
+	./$(PROGRAM) caption demo/cabin.png demo/lake.png demo/market.wav
+	./$(PROGRAM) caption demo/cabin.png demo/lake.png demo/market.wav --lang fr
 
-.PHONY: test asan bench clean
+clean:
+	rm -rf build demo fusion
+
+.PHONY: test asan bench demo clean
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(TESTS:=.d)

@@ -67,7 +67,8 @@ PRINTF(2, 3) bool misuse(Error *e, const char *format, ...);
 
 /* A whole number below 2^64 (digits and nothing else), a finite decimal number: as options are
  * read. */
-bool opt_read_whole(const char *text, uint64_t *out), opt_read_number(const char *text, double *out);
+bool opt_read_whole(const char *text, uint64_t *out);
+bool opt_read_number(const char *text, double *out);
 
 /* The rows of verb as lines of help. */
 void opt_help(const Opt *table, unsigned verb, FILE *out);

@@ -148,7 +148,7 @@ int verb_selftest(Args *a, Error *e)
     bool ok = (sums || fail(e, "out of memory: needed room for a path")) && choose_machine(a, e);
     if (ok && !file_map(&s.recorded, sums, 1 << 16, &none)) s.recorded = (File){ 0 };
     ok = ok && test_parts(&s, e);
-    if (ok && !s.made) ok = fail(e, "%s: no model there, want sd, clip, audioldm or clap", s.folder);
+    if (ok && !s.made) ok = fail(e, "%s: no model there, want sd, clip, audioldm, clap", s.folder);
     if (ok && s.different)
         ok = fail(e, "selftest: %d of %d results differ from %s", s.different, s.made, sums);
     if (ok && s.unknown)

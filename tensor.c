@@ -573,7 +573,7 @@ typedef struct {
     bool flat;                                         /* F(4x4,3x3) */
     int planes, groups, taps;                          /* taps of a group */
     size_t per;                    /* channels of a chunk; of several groups it has whole ones */
-    int across, down;                                  /* tiles of a picture; phases, tiles of one */
+    int across, down;                                  /* tiles of a picture; phases and theirs */
     size_t tiles, block, range;                        /* of the batch; at a time; of a task */
     size_t v_chunk, v_plane, g_plane, u_plane, m_plane;
     float *v, *own;

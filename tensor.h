@@ -46,7 +46,7 @@ typedef struct {
     char *base;
     size_t used, size, peak;
     double macs, weight_bytes;
-    const Change *changes; int change_count;                       /* of weights, sorted by weight */
+    const Change *changes; int change_count;                      /* of weights, sorted by weight */
 } Arena;
 
 /* The channels of a Tensor may lie in two places (concat): the first c - tail_c at `at`, the last

@@ -10,6 +10,7 @@ texts; the film's durations are equal to the sample and its first picture is sce
 import argparse, base64, json, math, os, pathlib, re, select, shutil, struct, subprocess, sys, tempfile, time, wave
 
 failed = passed = 0
+LATE = float(os.environ.get("LATE", 50))                  # ms; more where others use the machine too
 
 
 def check(fact, what):
@@ -226,8 +227,8 @@ def look_captions(b, starts, vtt):
         check(len(want) == len(got), f"{kind}: {len(got)} changes, want {len(want)}: {got}")
         for t, (_, text, at, wall) in zip(want, got):
             print(f"{kind:7} stated {t:5} ms: sound {at - t:+6.1f} ms, wall {wall - zero - t:+6.1f} ms   {text[:40]}")
-            check(abs(at - t) <= 50, f"{kind} at {at:.0f} ms of the sound, stated {t}")
-            check(abs(wall - zero - t) <= 50, f"{kind} at {wall - zero:.0f} ms of the wall's clock, stated {t}")
+            check(abs(at - t) <= LATE, f"{kind} at {at:.0f} ms of the sound, stated {t}")
+            check(abs(wall - zero - t) <= LATE, f"{kind} at {wall - zero:.0f} ms of the wall's clock, stated {t}")
 
 
 def look_keys(b, scenes):

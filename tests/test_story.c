@@ -13,7 +13,8 @@ static bool parse(Script *s, const char *text, Error *e)
 
 TEST(a_script_of_all_keys)
 {
-    static const char text[] = "\xef\xbb\xbf" "title: A day: \"one\"\r\nlang: fr\r\n\r\n# remark\r\n"
+    static const char text[] = "\xef\xbb\xbf" "title: A day: \"one\"\r\nlang: fr\r\n\r\n"
+        "# remark\r\n"
         "scene:  a lake  \r\nsound: birds\r\n# within\r\nseconds: 2.5\r\nseed: 18446744073709551615"
         "\r\nnarration: v/a.wav\r\nsays: Bonjour\r\n\r\n  \r\n\tscene : a cat\tasleep";
     Script s;
@@ -203,7 +204,7 @@ TEST(pictures_fade)
     CHECK(s.time.frames == 40);
     story_picture(&s, 14, p);
     CHECK(p[0] == 255 && p[2] == 0);
-    story_picture(&s, 15, p);                              /* the first of ten: 1/20 of the second */
+    story_picture(&s, 15, p);                             /* the first of ten: 1/20 of the second */
     CHECK(p[0] == 242 && p[2] == 13 && p[3 * 7 + 1] == 7);
     story_picture(&s, 24, p);
     CHECK(p[0] == 13 && p[2] == 242);
@@ -514,7 +515,8 @@ TEST(a_page_of_a_hostile_script)
     CHECK(count(text, "<img") == 4 && count(text, "<audio") == 3 && count(text, "<figure") == 2);
     CHECK(count(text, "<b>") == 0 && count(text, "src=x>") == 0);
     CHECK(strstr(text, "<title>&lt;/title&gt;&lt;script&gt;alert(1)") != NULL);
-    CHECK(strstr(text, "alt=\"a&quot; onerror=&#39;alert(2)&#39; &lt;img src=x&gt; --&gt; &amp; b\"")
+    CHECK(strstr(text,
+                 "alt=\"a&quot; onerror=&#39;alert(2)&#39; &lt;img src=x&gt; --&gt; &amp; b\"")
           != NULL);
     CHECK(strstr(text, "alt=\"&quot;&gt;&lt;script&gt;alert(4)") != NULL);
     CHECK(strstr(text, "<html lang=\"en\">") != NULL && count(text, "<h1>") == 1);
