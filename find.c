@@ -294,7 +294,10 @@ static bool open_search(Finder *k, const Index *x, const Query *q, bool answers[
     int kinds = 0;
     for (int kind = 0; kind < KINDS; kind++) {
         if (!x->count[kind] || !can_answer(q, kind)) continue;
-        if (!is_wanted(k->a, kind)) { lacks = parts[kind]; continue; }
+        if (!is_wanted(k->a, kind)) {
+            if (!lacks) lacks = parts[kind];
+            continue;
+        }
         if (!open_part(k, kind)
             || !index_of_model(x, kind, k->job.model[kind], k->job.dim[kind], k->e)) return false;
         answers[kind] = true;
@@ -357,10 +360,9 @@ int verb_search(Args *a, Error *e)
     Query q = { 0 };
     Index x = { 0 };
     bool answers[KINDS] = { false };
-    const bool ok = query_open(&q, a, e) && choose_machine(a, e)
+    if (query_open(&q, a, e) && choose_machine(a, e)
         && index_open(&x, a->options->operands.at[0], e) && open_search(&k, &x, &q, answers)
-        && begin_search(&k, &q) && search(&k, &x, &q, answers);
-    (void)ok;
+        && begin_search(&k, &q)) search(&k, &x, &q, answers);
     index_close(&x);
     query_close(&q);
     return finder_close(&k, !e->code) ? 0 : 1;
@@ -756,7 +758,7 @@ static bool undo(const Args *a, const char *folder, Error *e)
     while (done && !e->code && count--) failed += !undo_one(a, folder, &done[count], e);
     free(done);
     free(text);
-    if (failed) return fail(e, "%s: %zu files could not be moved back", a->undo, failed);
+    if (failed) return fail(e, "%s: %zu of its lines could not be taken back", a->undo, failed);
     return !e->code && (!unlink(a->undo)
                         || fail(e, "%s: cannot remove it: %s", a->undo, strerror(errno)));
 }

@@ -137,7 +137,7 @@ static bool read_config(HifiGan *g, const Json *config, const char *where, Error
     g->normalize = true;
     g->ups = 4;
     for (int i = 0; i < 4; i++) { g->up_rate[i] = 4; g->up_kernel[i] = 8; }
-    const Json *type = json_get(config, "model_type");             /* transformers 4's and 5's word */
+    const Json *type = json_get(config, "model_type");        /* transformers 4's and 5's word */
     if (!json_is(type, "hifigan") && !json_is(type, "speecht5_hifigan"))
         return fail(e, "%s: model_type: want hifigan; this folder holds another model", where);
     if (!json_int(config, "model_in_dim", 1, 1 << 12, &g->mels, where, e)

@@ -176,7 +176,7 @@ static void add_tensor(Sha256 *sum, const Entry *t)
         return;
     }
     for (size_t i = 0; i < SAMPLES; i++)
-        sha256_add(sum, (const char *)t->at + (n - SAMPLE) / (SAMPLES - 1) * i, SAMPLE);
+        sha256_add(sum, (const char *)t->at + (n - SAMPLE) * i / (SAMPLES - 1), SAMPLE);
 }
 
 bool index_identity(const Weights *w, const char *folder, char hex[65], Error *e)
@@ -381,18 +381,31 @@ static bool unchanged(const Index *x, const Listed *l)
 }
 
 /* Picture, sound or, KINDS, neither: by content; or by the name, so that a broken one is told. */
-static int kind_of(const File *f, const char *path)
+static int kind_of(const uint8_t *head, size_t n, const char *path)
 {
     static const struct { const char *ending; int kind; } endings[] = {
         { ".png", PICTURES }, { ".jpg", PICTURES }, { ".jpeg", PICTURES }, { ".ppm", PICTURES },
         { ".pgm", PICTURES }, { ".pbm", PICTURES }, { ".pnm", PICTURES },  { ".wav", SOUNDS },
     };
     const char *dot = strrchr(path, '.');
-    if (picture_known(f->at, zmin(f->size, 16))) return PICTURES;
-    if (sound_known(f->at, zmin(f->size, 16))) return SOUNDS;
+    if (picture_known(head, n)) return PICTURES;
+    if (sound_known(head, n)) return SOUNDS;
     for (size_t i = 0; dot && i < countof(endings); i++)
         if (!strcasecmp(dot, endings[i].ending)) return endings[i].kind;
     return KINDS;
+}
+
+/* The kind of the file that l lists; KINDS, told, when it cannot be read. */
+static int look_at(Update *u, const Listed *l)
+{
+    uint8_t head[16];
+    Error why = { 0 };
+    char *path = path_join(u->folder, l->path);
+    const size_t n = path ? file_head(path, head, sizeof head, &why) : 0;
+    if (!path) out_of_memory(&why, u->folder, strlen(l->path));
+    free(path);
+    if (why.code) skip(u, why.text);
+    return why.code ? KINDS : kind_of(head, n, l->path);
 }
 
 /* Map the file that l lists; false, told, when that fails. */
@@ -400,7 +413,8 @@ static bool map_listed(Update *u, const Listed *l, File *f)
 {
     Error why = { 0 };
     char *path = path_join(u->folder, l->path);
-    bool ok = path ? file_map(f, path, 0, &why) : out_of_memory(&why, u->folder, 0);
+    const bool ok = path ? file_map(f, path, 0, &why)
+                         : out_of_memory(&why, u->folder, strlen(l->path));
     free(path);
     if (!ok) skip(u, why.text);
     return ok;
@@ -413,11 +427,8 @@ static bool list_tasks(Update *u, size_t todo[KINDS])
     if (!u->tasks) return out_of_memory(u->e, u->folder, u->found.count * sizeof *u->tasks);
     for (size_t i = 0; i < u->found.count; i++) {
         const Listed *l = &u->found.at[i];
-        File f;
         if (unchanged(&u->x, l)) { u->n->unchanged++; continue; }
-        if (!map_listed(u, l, &f)) continue;
-        const int kind = kind_of(&f, l->path);
-        file_unmap(&f);
+        const int kind = look_at(u, l);
         if (kind == KINDS) continue;
         if (!u->job->model[kind][0]) { u->n->no_model[kind]++; continue; }
         u->tasks[u->task_count++] = (Task){ l, kind };

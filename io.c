@@ -99,16 +99,41 @@ static bool map_open(File *f, int fd, const char *path, size_t limit, Error *e)
     return true;
 }
 
+/* A descriptor for reading, or -1 with e. */
+static int open_file(const char *path, Error *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);   /* never wait for a pipe */
+    if (fd >= 0) return fd;
+    int reason = errno;
+    struct stat s;
+    if (!stat(path, &s) && !S_ISREG(s.st_mode)) not_regular(e, path, s.st_mode);
+    else fail_errno(e, path, "cannot open", reason);
+    return -1;
+}
+
+size_t file_head(const char *path, uint8_t *head, size_t n, Error *e)
+{
+    struct stat s = { 0 };
+    ssize_t some;
+    int fd = open_file(path, e);
+    if (fd < 0) return 0;
+    if (fstat(fd, &s) || !S_ISREG(s.st_mode)) {
+        not_regular(e, path, s.st_mode);
+        close(fd);
+        return 0;
+    }
+    do some = pread(fd, head, n, 0);
+    while (some < 0 && errno == EINTR);
+    if (some < 0) fail_errno(e, path, "cannot read", errno);
+    close(fd);
+    return some > 0 ? (size_t)some : 0;
+}
+
 bool file_map(File *f, const char *path, size_t limit, Error *e)
 {
     *f = (File){ 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);   /* never wait for a pipe */
-    if (fd < 0) {
-        int reason = errno;
-        struct stat s;
-        if (!stat(path, &s) && !S_ISREG(s.st_mode)) return not_regular(e, path, s.st_mode);
-        return fail_errno(e, path, "cannot open", reason);
-    }
+    int fd = open_file(path, e);
+    if (fd < 0) return false;
     bool ok = map_open(f, fd, path, limit, e);
     close(fd);
     return ok;

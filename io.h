@@ -27,6 +27,9 @@ typedef struct { const uint8_t *at; size_t size; char *path; } File;
 bool file_map(File *f, const char *path, size_t limit, Error *e);
 void file_unmap(File *f);
 
+/* The first bytes of a regular file: at most n into head; how many there are, 0 with e. */
+size_t file_head(const char *path, uint8_t *head, size_t n, Error *e);
+
 /* The path of the mapped file that holds this address, or NULL.  Safe in a signal handler: main.c
  * names the file of a SIGBUS with it. */
 const char *file_at(const void *address);

@@ -41,25 +41,16 @@ bool is_special(const char *path)
     return !strcmp(path, "-") || (!stat(path, &s) && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode));
 }
 
-/* The first bytes of a file, as many as there are. */
-static size_t read_head(const char *path, uint8_t *head, size_t n)
-{
-    FILE *f = file_exists(path) ? fopen(path, "rb") : NULL;
-    n = f ? fread(head, 1, n, f) : 0;
-    if (f) fclose(f);
-    return n;
-}
-
 bool is_wav(const char *path)
 {
     uint8_t head[12];
-    return sound_known(head, read_head(path, head, sizeof head));
+    return sound_known(head, file_head(path, head, sizeof head, &(Error){ 0 }));
 }
 
 bool is_picture(const char *path)
 {
     uint8_t head[16];
-    return picture_known(head, read_head(path, head, sizeof head));
+    return picture_known(head, file_head(path, head, sizeof head, &(Error){ 0 }));
 }
 
 bool check_names(const Args *a, const char *option, const char *name, const char *endings, Error *e)

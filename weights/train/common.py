@@ -66,27 +66,27 @@ class Training:
     The average follows the weights with 1 - 1/(1 + step/10), at most keep."""
 
     def __init__(self, name, model, args, keep=0.999, weight_decay=0.01, export=None, warm=200,
-                 every=120):
+                 every=120, muon=False):
         import copy
         import torch
         self.name, self.model, self.args, self.keep = name, model, args, keep
         self.export, self.warm, self.every = export, warm, every
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": weight_decay},
-             {"params": plain, "weight_decay": 0.0}], lr=args.rate, betas=(0.9, 0.98))
+        self.optimisers = optimisers(model, args.rate, weight_decay, muon)
         self.step, self.fall_from, self.loss = 0, None, None
         self.path = work(name, "state.pt")
         if os.path.exists(self.path):
             state = torch.load(self.path, map_location=args.device)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, saved in zip(self.optimisers, state.get("optimisers", [])):
+                sizes = [[len(g["params"]) for g in groups]
+                         for groups in (optimiser.param_groups, saved["param_groups"])]
+                if sizes[0] == sizes[1]:         # else other parts learn now: begin its memory anew
+                    optimiser.load_state_dict(saved)
             self.step, self.fall_from = state["step"], state["fall_from"]
-        if args.decay and self.fall_from is None:
-            self.fall_from = self.step
+        if not args.decay or self.fall_from is None:
+            self.fall_from = self.step if args.decay else None
         self.end = self.fall_from + args.decay if args.decay else args.steps
 
     def rate(self):
@@ -103,8 +103,9 @@ class Training:
         self.note = ""
         while self.step < self.end and time.time() - start < 60 * self.args.minutes:
             torch.manual_seed(self.step)
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate()
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = self.rate()
             yield self.step
             self.step += 1
             now = time.time()
@@ -122,10 +123,12 @@ class Training:
 
     def learn(self, loss, note=""):
         import torch
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         keep = min(self.keep, 1 - 1 / (1 + self.step / 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()),
@@ -137,12 +140,63 @@ class Training:
     def save(self):
         import torch
         state = {"model": self.model.state_dict(), "average": self.average.state_dict(),
-                 "optimiser": self.optimiser.state_dict(), "step": self.step,
+                 "optimisers": [o.state_dict() for o in self.optimisers], "step": self.step,
                  "fall_from": self.fall_from}
         torch.save(state, self.path + ".new")
         os.replace(self.path + ".new", self.path)
         if self.export:
             self.export(self.average, work(self.name, "export"))
+
+
+# ---- optimisers --------------------------------------------------------------------------------
+
+def optimisers(model, rate, weight_decay, muon):
+    """AdamW, biases and norms without decay.  With muon, the weights of inner layers learn by Muon
+    (Jordan 2024) instead: a step whose singular values are all about one."""
+    import torch
+    learnt = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    ends = ("conv_in.weight", "conv_out.weight", "embedding.weight")
+    inner = [p for n, p in learnt if muon and p.dim() > 1 and not n.endswith(ends)]
+    taken = set(map(id, inner))
+    wide = [p for _, p in learnt if p.dim() > 1 and id(p) not in taken]
+    plain = [p for _, p in learnt if p.dim() <= 1]
+    adam = torch.optim.AdamW([{"params": wide, "weight_decay": weight_decay},
+                              {"params": plain, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98))
+    return [adam, muon_of(inner, rate, weight_decay)] if muon else [adam]
+
+
+def muon_of(parameters, rate, weight_decay, momentum=0.95):
+    import torch
+
+    def orthogonal(g):
+        """Newton and Schulz's iteration on the matrix x = [out, rest]: U V^T of its U S V^T, nearly.
+        Every step multiplies x by a polynomial of x x^T, so the steps run on that small square."""
+        x = g.flatten(1)
+        tall = x.shape[0] > x.shape[1]
+        x = x.T if tall else x
+        x = x / (x.norm() + 1e-7)
+        square, one = x @ x.T, torch.eye(len(x), device=x.device)
+        whole = one
+        for _ in range(5):
+            factor = 3.4445 * one - 4.7750 * square + 2.0315 * square @ square
+            whole, square = factor @ whole, factor @ square @ factor
+        x = whole @ x
+        return (x.T if tall else x).reshape(g.shape)
+
+    class Muon(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    mean = self.state[p].setdefault("mean", torch.zeros_like(p.grad))
+                    mean.lerp_(p.grad, 1 - momentum)
+                    step = orthogonal(p.grad.lerp(mean, momentum))
+                    size = 0.2 * max(p.flatten(1).shape) ** 0.5      # as long as AdamW's steps
+                    p.mul_(1 - group["lr"] * weight_decay).add_(step, alpha=-group["lr"] * size)
+
+    return Muon(parameters, {"lr": rate})
 
 
 # ---- pictures, rendered once -------------------------------------------------------------------

@@ -2,12 +2,17 @@
 
     python vae.py [--work DIR] [--minutes 20]      train, going on from where it stands
     python vae.py --decay 500                      let the rate fall over 500 steps, and end
-    python vae.py --latents 1                      encode every rendered picture: WORLD/latents.npy
+    python vae.py --latents 20000                  encode the first pictures: WORLD/latents.npy
+    python vae.py --decoder 1                      from here, learn the decoder alone: latents stay
 
 diffusers' AutoencoderKL, narrow, f = 8, 8 latent channels, without attention (it learns on crops of
-64x64 and must serve 128).  The loss: absolute error of pixels and of their differences (edges), a
-little divergence.  Measured at the end: PSNR on held-out scenes.  scaling_factor is 1 over the
-latents' deviation, written into config.json."""
+64x64 and must serve 128).  Few groups in the norms: with a group for each channel a picture's mean
+colour cannot pass, and nothing is learnt.  For the same reason the latents start nearly without
+noise.  The loss: absolute error of pixels and of their differences (edges), squares, a little
+divergence.  Measured at the end: PSNR on held-out scenes.  scaling_factor is 1 over the latents'
+deviation, written into config.json."""
+import os
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,16 +20,23 @@ from diffusers import AutoencoderKL
 
 from common import Training, arguments, generator, pictures, sheet, work
 
-CROP, CHANNELS = 64, 8
+CHANNELS = 8
 
 
 def model():
-    widths = [16, 32, 64, 96]
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=widths, layers_per_block=1,
-        latent_channels=CHANNELS, norm_num_groups=16, sample_size=128,
+        up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=[16, 16, 32, 64],
+        layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=4, sample_size=128,
         mid_block_add_attention=False)
+    for name, module in vae.named_modules():
+        if name.endswith("conv2"):                     # residual branches start as nothing
+            torch.nn.init.zeros_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        vae.quant_conv.weight[CHANNELS:] *= 0.1        # logarithms of the latents' variances
+        vae.quant_conv.bias[CHANNELS:] = -6
+    return vae.to(memory_format=torch.channels_last)
 
 
 def pixels(batch):
@@ -45,14 +57,14 @@ def errors_of(vae, x, noise):
     return F.l1_loss(back, x), F.l1_loss(edges(back), edges(x)), F.mse_loss(back, x), kl
 
 
-def crops(seen, rng, count):
+def crops(seen, rng, count, side):
     """From few pictures, several crops each: reading is slow, cropping is not."""
-    out = np.empty((count, CROP, CROP, 3), np.uint8)
+    out = np.empty((count, side, side, 3), np.uint8)
     for i in range(count):
         if i % 2 == 0:
             whole = seen[rng.integers(len(seen))]
-        y, x = rng.integers(0, whole.shape[0] - CROP + 1, 2)
-        out[i] = whole[y:y + CROP, x:x + CROP]
+        y, x = rng.integers(0, whole.shape[0] - side + 1, 2)
+        out[i] = whole[y:y + side, x:x + side]
         if rng.random() < 0.5:
             out[i] = out[i][:, ::-1]
     return out
@@ -82,34 +94,40 @@ def measure(vae):
 
 
 @torch.no_grad()
-def encode_all():
-    """Means and deviations side by side, half precision: [n,2C,16,16]."""
+def encode(count):
+    """Means and deviations side by side, scaled, half precision: [n,2C,16,16].  What is there
+    already stays; a larger count goes on from it."""
     vae = AutoencoderKL.from_pretrained(work("vae", "export")).eval()
     vae.to(memory_format=torch.channels_last)
     seen, _ = pictures()
-    out = np.lib.format.open_memmap(work("latents.npy"), "w+", np.float16,
-                                    (len(seen), 2 * CHANNELS, 16, 16))
-    for i in range(0, len(seen), 32):
+    old = np.load(work("latents.npy")) if os.path.exists(work("latents.npy")) else []
+    parts = [old] if len(old) else []
+    for i in range(len(old), count, 32):
         d = vae.encode(pixels(seen[i:i + 32])).latent_dist
         both = torch.cat([d.mean, d.std], 1) * vae.config.scaling_factor
-        out[i:i + 32] = both.contiguous().half().numpy()
-        if i % 3200 == 0:
-            print(f"vae: latents {i}/{len(seen)}", flush=True)
-    out.flush()
+        parts.append(both.contiguous().half().numpy())
+        if i % 1600 == 0:
+            print(f"vae: latents {i}/{count}", flush=True)
+    np.save(work("latents.new.npy"), np.concatenate(parts))
+    os.replace(work("latents.new.npy"), work("latents.npy"))
 
 
 def main():
-    args = arguments(__doc__, steps=100000, batch=16, rate=2e-3, latents=0, compile=1)
+    args = arguments(__doc__, steps=100000, batch=8, rate=2e-3, crop=64, latents=0, decoder=0)
     if args.latents:
-        return encode_all()
+        return encode(args.latents)
     torch.manual_seed(0)
-    vae = model().to(memory_format=torch.channels_last)
+    vae = model()
     seen, _ = pictures()
+    if args.decoder:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     run = Training("vae", vae, args, keep=0.998, weight_decay=1e-4, export=save)
-    errors = torch.compile(errors_of) if args.compile else errors_of
+    side = args.crop
     for step in run.steps():
-        x = pixels(crops(seen, generator(2, step), args.batch))
-        pixel, edge, square, kl = errors(vae, x, torch.randn(len(x), CHANNELS, CROP // 8, CROP // 8))
+        x = pixels(crops(seen, generator(2, step), args.batch, side))
+        noise = torch.randn(len(x), CHANNELS, side // 8, side // 8)
+        pixel, edge, square, kl = errors_of(vae, x, noise)
         run.learn(pixel + edge + square + 2e-4 * kl, f"pixel {pixel.item():.4f}")
     measure(run.average)
 
