@@ -9,7 +9,7 @@ tab=$(printf '\t')
 mkdir "$dir/both" "$lib" "$lib/sub"
 ln -s "$PWD/$clip" "$dir/both/clip"
 ln -s "$PWD/$clap" "$dir/both/clap"
-both="-m $dir/both"
+both="-m $dir/both -t 1"
 cp $models/pictures/rgb.png "$lib/a.png"
 cp $models/pictures/jpeg-444.jpg "$lib/b with spaces.jpg"
 cp $models/pictures/plain.ppm "$lib/sub/c.ppm"
@@ -52,7 +52,7 @@ good   "--shard I/N"                            help index
 index; counts pictures=3 sounds=1 added=4 changed=0 unchanged=0 skipped=0; lines 0 "$err"; verdict "index: new"
 cp "$x" "$dir/first"
 index; counts pictures=3 sounds=1 added=0 unchanged=4; same "$x" "$dir/first"; verdict "index: again"
-attempt 0 index "$lib" $both -o "$dir/one" -t 1; same "$x" "$dir/one"; verdict "index: one thread"
+attempt 0 index "$lib" -m "$dir/both" -o "$dir/two" -t 2; same "$x" "$dir/two"; verdict "index: two threads"
 good '{"pictures": 3, "sounds": 1, "added": 0' index "$lib" $both -o "$x" --json
 good "total"                                   index "$lib" $both -o "$dir/plan" --plan
 check "a plan writes nothing"                  test ! -e "$dir/plan"
@@ -75,7 +75,10 @@ cp -p "$lib/sub/c.ppm" "$dir/c.ppm"
 tr '0' '1' < "$dir/c.ppm" > "$lib/sub/c.ppm"
 touch -r "$dir/c.ppm" "$lib/sub/c.ppm"
 index; counts unchanged=4; same "$x" "$dir/first"; verdict "index: unchanged by size and time is not read"
+touch -t 200102030405 "$lib/sub/c.ppm"
+index; counts unchanged=3 changed=1; verdict "index: the same size at another time is read"
 cp -p "$dir/c.ppm" "$lib/sub/c.ppm"
+index; counts changed=1; same "$x" "$dir/first"; verdict "index: and back"
 
 # ---- broken files, odd names, links ---------------------------------------------------------------------
 
@@ -203,18 +206,18 @@ while [ $i -lt 1500 ]; do
     echo "P3 2 1 255 $((i % 256)) $((i / 6)) 9 $((i * 7 % 256)) 0 $((i * 31 % 256))" > "$many/$i.ppm"
     i=$((i + 1))
 done
-fusion index "$many" -m $clip -o "$dir/whole" > /dev/null 2> "$err"
-$RUN "$FUSION" index "$many" -m $clip -o "$dir/killed" > /dev/null 2>&1 &
+fusion index "$many" -m $clip -t 1 -o "$dir/whole" > /dev/null 2> "$err"
+$RUN "$FUSION" index "$many" -m $clip -t 1 -o "$dir/killed" > /dev/null 2>&1 &
 pid=$!
 tries=0
-while [ ! -e "$dir/killed" ] && [ $tries -lt 3000 ]; do sleep 0.01; tries=$((tries + 1)); done
+while [ ! -e "$dir/killed" ] && [ $tries -lt 30000 ]; do sleep 0.01; tries=$((tries + 1)); done
 kill -9 $pid
 wait $pid 2> /dev/null
 attempt 0 inspect "$dir/killed"
 rows=$(sed -n "s/^image_embeds${tab}F32$tab\[\([0-9]*\),.*/\1/p" "$out")
 [ "${rows:-0}" -ge 256 ] && [ "$rows" -lt 1500 ] || wrong="$wrong; killed with $rows of 1500"
 verdict "kill -9 leaves a whole index of what was done"
-attempt 0 index "$many" -m $clip -o "$dir/killed"; counts "unchanged=$rows" "added=$((1500 - rows))" pictures=1500
+attempt 0 index "$many" -m $clip -t 1 -o "$dir/killed"; counts "unchanged=$rows" "added=$((1500 - rows))" pictures=1500
 same "$dir/whole" "$dir/killed"; verdict "what was killed and resumed has the bytes of an undisturbed run"
 
 # ---- duplicates ---------------------------------------------------------------------------------------
