@@ -375,4 +375,17 @@ truncated() {
 }
 [ -n "$RUN" ] || check "a model truncated while mapped is named" truncated
 
+# ---- the shipped weights ---------------------------------------------------------------------------------
+
+shipped=$(dirname "$FUSION")/weights/tiny
+if [ -d "$shipped" ]; then
+    good   "same"                                            selftest
+    lines 6 "$out"; verdict "selftest: six results"
+    good   ""                                                image -p "une cabane" --steps 2 --seed 1 -q -o "$dir/tiny.png"
+    good   "PNG	128x128"                                 inspect "$dir/tiny.png"
+    good   "same"                                            verify "$dir/tiny.png"
+    good   '"samples": 16001'                                audio -p "un chien" --steps 2 --seconds 1.00005 --seed 1 -q -o "$dir/tiny.wav" --json
+    good   "cabin	"                                        classify "$dir/tiny.png" --labels "cabin,cat" --top 2
+fi
+
 closing

@@ -87,6 +87,8 @@ class Training:
             self.step, self.fall_from = state["step"], state["fall_from"]
         if not args.decay or self.fall_from is None:
             self.fall_from = self.step if args.decay else None
+        if args.decay:
+            self.keep = min(keep, 0.99)          # falling, the weights average themselves
         self.end = self.fall_from + args.decay if args.decay else args.steps
 
     def rate(self):

@@ -123,6 +123,8 @@ def main():
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
     run = Training("vae", vae, args, keep=0.998, weight_decay=1e-4, export=save)
+    if args.decoder:                                   # the latents in use are the average's
+        vae.load_state_dict(run.average.state_dict())
     side = args.crop
     for step in run.steps():
         x = pixels(crops(seen, generator(2, step), args.batch, side))
