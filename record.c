@@ -522,6 +522,7 @@ static bool make_again(const Args *a, const Made *m, char *again, Error *e)
                                 && make_audio(&made, true, e)
                           : check_making(&made, PICTURE_NAMES, "pictures", e)
                                 && make_image(&made, true, e));
+    made.loras = made.embeddings = (Texts){ 0 };           /* a's, lent */
     opt_free(&options);
     return ok;
 }
