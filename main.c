@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -718,16 +719,20 @@ static void on_stop(int number)
     raise(number);                                         /* pending until we return, then fatal */
 }
 
-/* A mapped file lost its pages: say which.  Any other fault is ours and keeps its name. */
+/* A mapped file lost its pages: say which.  Any other fault is ours and keeps its name.  Threads that
+ * read the same file fault together: the first speaks, the others wait for it to end the process. */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
+    static atomic_flag speaking = ATOMIC_FLAG_INIT;
     static const char hex[] = "0123456789abcdef";
     static char line[1024] = "fusion: ";
     const char *path = file_at(info->si_addr), *tail = ": truncated while in use\n";
     size_t n = 8;
     (void)context;
+    while (atomic_flag_test_and_set(&speaking)) pause();
     output_discard_all();
     if (!path) {
+        signal(number, SIG_DFL);
         raise(number);
         return;
     }
@@ -746,10 +751,9 @@ static void catch_signals(void)
 {
     static const int stops[] = { SIGINT, SIGTERM, SIGHUP }, faults[] = { SIGBUS, SIGSEGV };
     struct sigaction stop = { .sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND }, old;
-    struct sigaction fault = { .sa_sigaction = on_fault,
-                               .sa_flags = (int)SA_RESETHAND | SA_SIGINFO };
+    struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
     sigfillset(&stop.sa_mask);
-    sigemptyset(&fault.sa_mask);
+    sigfillset(&fault.sa_mask);              /* a fault inside on_fault kills, and does not wait */
     for (size_t i = 0; i < countof(stops); i++)            /* what nohup ignores stays ignored */
         if (!sigaction(stops[i], NULL, &old) && old.sa_handler != SIG_IGN)
             sigaction(stops[i], &stop, NULL);
