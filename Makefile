@@ -31,7 +31,7 @@ RULES  += -Wno-unknown-pragmas
 endif
 
 SOURCES  = $(wildcard *.c)
-COMMANDS = main make hear join tell find record spectrum read look bench selftest
+COMMANDS = main make views hear join tell find record spectrum read look bench selftest
 OBJECTS  = $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY  = $(filter-out $(COMMANDS:%=$(BUILD)/%.o),$(OBJECTS))
 TESTS    = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))

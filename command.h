@@ -26,6 +26,11 @@ typedef struct {
     double guidance, eta, strength;
     uint64_t seed;
     int candidates;
+    const char *mask, *preview, *film, *heatmap, *sheet;
+    int feather;
+    uint64_t variation_seed;
+    double variation;
+    bool tiling;
     Texts layers;
     const char *lang, *image, *audio;
     Texts phrases;
@@ -181,8 +186,8 @@ char *lora_file(const char *text, double *weight, Error *e);
 
 /* The texts that an output carries, so that it can be made again: pairs, ended by NULL. */
 typedef struct {
-    const char *texts[24];
-    char *options, *loras, *embeddings, seed[24], sums[3][65];
+    const char *texts[28];
+    char *options, *loras, *embeddings, seed[24], sums[4][65];
 } Record;
 bool record_make(Record *r, const Args *a, const char *models, Error *e);
 void record_free(Record *r);

@@ -48,19 +48,31 @@ static Tensor resnet(Arena *m, NormRule rule, const Resnet *w, Tensor x, Tensor 
     return keep(m, top, y);
 }
 
-/* x += attn1(norm1(x));  x += attn2(norm2(x), context);  x += ff(norm3(x))
- *                                                                  BasicTransformerBlock.forward */
-static void ldm_block(Arena *m, const LdmBlock *w, int heads, Tensor x, Tensor context)
+/* Tell who watches where the last item looks. */
+static void look(Arena *m, const Unet *u, Tensor q, Tensor k, int heads)
 {
     const size_t top = m->used;
-    Tensor h = layer_norm(m, x, &w->norm1, 1e-5f);                             /* [B,N,C] */
+    Tensor looks = attention_map(m, item(q, q.b - 1), item(k, k.b - 1), heads);     /* [1,H,W,T] */
+    if (m->base) u->watch(u->watcher, looks);
+    m->used = top;
+}
+
+/* x += attn1(norm1(x));  x += attn2(norm2(x), context);  x += ff(norm3(x))
+ *                                                                  BasicTransformerBlock.forward */
+static void ldm_block(Arena *m, const Unet *u, const LdmBlock *w, int heads, Tensor x,
+                      Tensor context)
+{
+    const size_t top = m->used;
+    Tensor h = layer_norm(m, x, &w->norm1, 1e-5f);                             /* [B,H,W,C] */
     Tensor q = linear(m, h, &w->self.q), k = linear(m, h, &w->self.k), v = linear(m, h, &w->self.v);
     linear_into(m, x, attention(m, q, k, v, heads, false), &w->self.out);
     m->used = top;
     h = layer_norm(m, x, &w->norm2, 1e-5f);
-    if (!context.c) context = h;                      /* no text: the block attends to itself */
+    const bool text = context.c != 0;
+    if (!text) context = h;                           /* no text: the block attends to itself */
     q = linear(m, h, &w->cross.q), k = linear(m, context, &w->cross.k),
     v = linear(m, context, &w->cross.v);
+    if (u->watch && text) look(m, u, q, k, heads);
     linear_into(m, x, attention(m, q, k, v, heads, false), &w->cross.out);
     m->used = top;
     h = layer_norm(m, x, &w->norm3, 1e-5f);
@@ -69,13 +81,13 @@ static void ldm_block(Arena *m, const LdmBlock *w, int heads, Tensor x, Tensor c
 }
 
 /* x += proj_out(blocks(proj_in(norm(x))))                             Transformer2DModel.forward */
-static void transformer(Arena *m, int groups, const LdmTransformer *w, Tensor x, Tensor context)
+static void transformer(Arena *m, const Unet *u, const LdmTransformer *w, Tensor x, Tensor context)
 {
     const size_t top = m->used;
-    Tensor h = group_norm(m, x, &w->norm, groups, 1e-6f, IDENTITY);            /* [B,H,W,C] */
-    h = as_tokens(linear(m, h, &w->proj_in));                                  /* [B,H*W,C] */
-    for (int i = 0; i < w->depth; i++) ldm_block(m, &w->block[i], w->heads, h, context);
-    linear_into(m, x, as_picture(h, x.h, x.w), &w->proj_out);
+    Tensor h = group_norm(m, x, &w->norm, u->groups, 1e-6f, IDENTITY);         /* [B,H,W,C] */
+    h = linear(m, h, &w->proj_in);                                             /* [B,H,W,C] */
+    for (int i = 0; i < w->depth; i++) ldm_block(m, u, &w->block[i], w->heads, h, context);
+    linear_into(m, x, h, &w->proj_out);
     m->used = top;
 }
 
@@ -142,7 +154,7 @@ static Tensor unet_down(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor
             x = resnet(m, rule, &level->resnet[j], x, ts, false);
             trace(x, "resnets.%d", j);
             if (level->transformer) {
-                transformer(m, u->groups, &level->transformer[j], x, context);
+                transformer(m, u, &level->transformer[j], x, context);
                 trace(x, "attentions.%d", j);
             }
             push(skips, at, x);
@@ -173,7 +185,7 @@ static Tensor unet_up(Arena *m, const Unet *u, NormRule rule, Tensor x, Tensor t
             x = keep(m, at, resnet(m, rule, &level->resnet[j], concat(x, skip), ts, false));
             trace(x, "resnets.%d", j);
             if (level->transformer) {
-                transformer(m, u->groups, &level->transformer[j], x, context);
+                transformer(m, u, &level->transformer[j], x, context);
                 trace(x, "attentions.%d", j);
             }
         }
@@ -202,7 +214,7 @@ Tensor unet(Arena *m, const Unet *u, Tensor x, double t, Tensor context, Tensor 
     if (u->has_middle) {
         const size_t middle = m->used;
         x = resnet(m, rule, &u->middle[0], x, ts, false);
-        transformer(m, u->groups, &u->middle_transformer, x, context);
+        transformer(m, u, &u->middle_transformer, x, context);
         x = keep(m, middle, resnet(m, rule, &u->middle[1], x, ts, false));
         trace(x, "mid_block");
     }
@@ -313,6 +325,61 @@ Tensor vae_decode(Arena *m, const Vae *v, Tensor z)
     trace(x, "conv_out");
     trace_leave();
     return x;
+}
+
+/* Solve A X = B, A n x n symmetric and positive, B n x 3 behind it in each row: by elimination; X
+ * takes the place of B. */
+static void solve(double *a, size_t n)
+{
+    const size_t ld = n + 3;
+    for (size_t p = 0; p < n; p++)
+        for (size_t i = 0; i < n; i++) {
+            const double factor = a[i * ld + p] / a[p * ld + p];
+            for (size_t j = p; i != p && j < ld; j++) a[i * ld + j] -= factor * a[p * ld + j];
+        }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = n; j < ld; j++) a[i * ld + j] /= a[i * ld + i];
+}
+
+/* Add what one position says to A and B: s s^T and s y^T, s = (1, latents), y = its colour. */
+static void add_sample(double *a, size_t n, const float *latents, const double y[3])
+{
+    for (size_t i = 0; i < n; i++) {
+        const double s = i ? latents[i - 1] : 1;
+        for (size_t j = 0; j < n + 3; j++)
+            a[i * (n + 3) + j] += s * (j >= n ? y[j - n] : j ? latents[j - 1] : 1);
+    }
+}
+
+void vae_colours(Arena *m, const Vae *v, float *map)
+{
+    enum { SIDE = 16, CELLS = SIDE / 2, SEED = 0 };
+    const size_t top = m->used, c = (size_t)v->latents, n = c + 1, f = (size_t)v->factor;
+    Rng rng;
+    Tensor noise = tensor(m, 1, v->latents, CELLS, CELLS);                     /* as torch's */
+    Tensor z = tensor(m, 1, SIDE, SIDE, v->latents), scaled = tensor(m, 1, SIDE, SIDE, v->latents);
+    rng_seed(&rng, SEED);
+    if (m->base) randn(&rng, noise.at, tensor_count(noise));
+    for (size_t i = 0; m->base && i < tensor_count(z); i++) {
+        const size_t y = i / c / SIDE / 2, x = i / c % SIDE / 2;
+        z.at[i] = noise.at[(i % c * CELLS + y) * CELLS + x];
+        scaled.at[i] = z.at[i] / (float)v->scaling;
+    }
+    const Tensor rgb = vae_decode(m, v, scaled);                               /* [1,f*16,f*16,3] */
+    double *a = (double *)tensor(m, 1, (int)n, (int)n + 3, sizeof(double) / sizeof(float)).at;
+    if (m->base) memset(a, 0, n * (n + 3) * sizeof *a);
+    for (size_t i = 0; m->base && i < n; i++) a[i * (n + 3) + i] = 1e-3;       /* never singular */
+    for (size_t i = 0; m->base && i < SIDE * SIDE; i++) {
+        double y[3] = { 0 };
+        for (size_t k = 0; k < f * f; k++)
+            for (size_t j = 0; j < 3; j++)
+                y[j] += rgb.at[((i / SIDE * f + k / f) * (size_t)rgb.w + i % SIDE * f + k % f) * 3
+                               + j] / (double)(f * f);
+        add_sample(a, n, z.at + i * c, y);
+    }
+    if (m->base) solve(a, n);
+    for (size_t i = 0; m->base && i < 3 * n; i++) map[i] = (float)a[i / 3 * (n + 3) + n + i % 3];
+    m->used = top;
 }
 
 /* ---- configuration: what is read, what is refused -------------------------------------------- */

@@ -48,6 +48,10 @@ typedef struct {
     Linear resize;
 } LdmLevel;
 
+/* Told after every cross attention where the last item of the batch looked: the mean over heads,
+ * [1,h,w,T] for a text of T tokens. */
+typedef void Watch(void *self, Tensor looks);
+
 typedef struct {
     Weights weights;                       /* weights.path names it */
     int in, out, levels, groups, time_width;
@@ -63,6 +67,7 @@ typedef struct {
     bool has_middle;
     Resnet middle[2];
     LdmTransformer middle_transformer;
+    Watch *watch; void *watcher;           /* set by who wants to know; else NULL */
 } Unet;
 
 bool unet_open(Unet *u, const char *folder, Error *e);
@@ -102,6 +107,11 @@ Tensor vae_encode(Arena *m, const Vae *v, Tensor x);
 void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents);
 /* AutoencoderKL.decode. */
 Tensor vae_decode(Arena *m, const Vae *v, Tensor z);
+/* A linear map from latents as the UNet sees them to colours in -1..1, for previews: the least
+ * squares over what noise in squares of 2 x 2 decodes to (flat latents would not do: the norms make
+ * their colours too strong).  map [1+latents][3]: the colour of zero, then what one of each channel
+ * adds. */
+void vae_colours(Arena *m, const Vae *v, float *map);
 
 /* Between torch's layout and ours: [c][n] -> [n][c], and back. */
 void channels_last(const float *from, size_t c, size_t n, float *to);

@@ -3,6 +3,7 @@
 #include "clip.h"
 #include "command.h"
 #include "sd.h"
+#include "views.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,7 +13,8 @@ typedef struct {
     Args *a;
     Sd sd;
     SdRequest r;
-    Picture init;
+    Picture init, mask;
+    Views views;
     float *latents, *saved, *embeds[2];    /* [items][C,h,w] given and final; prompt and negative */
     int latent_items;
     size_t count;                          /* values of one picture's latents */
@@ -36,6 +38,22 @@ static bool read_init(Maker *k, Error *e)
     if (!a->width) a->width = imax(f, k->init.w / f * f);
     if (!a->height) a->height = imax(f, k->init.h / f * f);
     return true;
+}
+
+/* The mask at the size of the picture; some of it must be white on the grid of the latents. */
+static bool read_mask(Maker *k, Error *e)
+{
+    const Args *a = k->a;
+    const int f = k->sd.vae.factor;
+    bool some = false;
+    if (!a->mask) return true;
+    if (!picture_read(&k->mask, a->mask, e)
+        || !picture_resize(&k->mask, a->width, a->height, LANCZOS, e)) return false;
+    for (int y = 0; y < a->height; y += f)
+        for (int x = 0; x < a->width; x += f)
+            some = some || picture_white(&k->mask, (size_t)y * (size_t)a->width + (size_t)x);
+    return some || fail(e, "%s: mask: found nothing white at any %dth pixel, want what is to be "
+                        "repainted to be white", a->mask, f);
 }
 
 /* Tensors that stand for the noise and for the texts. */
@@ -64,13 +82,20 @@ static bool resolve(Maker *k, Error *e)
         .method = k->r.method, .schedule = k->r.schedule, .steps = k->r.steps, .eta = k->r.eta
     };
     SamplerPlan plan = { 0 };
-    bool ok = sampler_plan(&plan, &k->sd.schedule, &o, e);
+    bool ok = sampler_plan(&plan, sd_schedule(&k->sd, &k->r), &o, e);
     if (ok) {
         k->a->method = sampler_name(plan.method);
         k->a->schedule = plan.karras ? "karras" : "discrete";
     }
     sampler_plan_free(&plan);
     return ok;
+}
+
+static bool after_step(void *self, int call, int calls, const float *latents, const float *x0)
+{
+    Maker *k = self;
+    if (k->bar) show_step(&k->started, call, calls, latents, x0);
+    return views_step(&k->views, call, calls, x0);
 }
 
 static bool make_request(Maker *k, Error *e)
@@ -94,14 +119,17 @@ static bool make_request(Maker *k, Error *e)
     r->schedule = a->schedule ? sampler_schedule(a->schedule) : -1;
     r->scratch = a->scratch;
     r->seconds = k->spent;
-    r->self = &k->started;
-    r->step = k->bar ? show_step : NULL;
+    r->self = k;
+    r->step = after_step;
+    r->tiles = a->tiling;
+    r->variation = a->variation;
     if (a->clip_skip >= k->sd.text.encoder.layers)
         return misuse(e, "--clip-skip: found '%d', want a whole number in 0..%d", a->clip_skip,
                       k->sd.text.encoder.layers - 1);
-    if (!check_request(k, e)) return false;
     if (a->init && !picture_resize(&k->init, a->width, a->height, LANCZOS, e)) return false;
     r->init = a->init ? &k->init : NULL;
+    r->mask = a->mask ? &k->mask : NULL;
+    if (!read_mask(k, e) || !check_request(k, e)) return false;
     k->count = (size_t)k->sd.vae.latents * (size_t)(a->height / k->sd.vae.factor)
                * (size_t)(a->width / k->sd.vae.factor);
     return read_tensors(k, e) && check_request(k, e) && resolve(k, e);
@@ -111,7 +139,7 @@ static bool make_request(Maker *k, Error *e)
 static bool plan_request(const Maker *k, Error *e)
 {
     SdStage all[SD_STAGES];
-    Stage stages[SD_STAGES + 1];
+    Stage stages[SD_STAGES + 2];
     const int times = imax(k->a->batch, k->a->candidates);
     size_t need = 0;
     int n = 0;
@@ -121,6 +149,7 @@ static bool plan_request(const Maker *k, Error *e)
         stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * times,
                                all[i].weight_bytes };
     }
+    if (views_stage(&k->views, &stages[n])) n++;
     if (k->clip.tok) {
         Arena m = { 0 };
         clip_count_picture(&k->clip, &m);
@@ -167,7 +196,8 @@ static bool open_adapters(Maker *k, Error *e)
 /* All that --candidates can refuse by the options alone. */
 static bool check_candidates(const Args *a, Error *e)
 {
-    static const char *const single[] = { "batch-count", "latents", "prompt-embeds" };
+    static const char *const single[] = { "batch-count", "latents", "prompt-embeds", "film",
+                                          "heatmap", "variation-seed" };
     for (size_t i = 0; a->candidates > 1 && i < countof(single); i++)
         if (opt_given(a->options, single[i]))
             return misuse(e, "--%s: of no use with --candidates", single[i]);
@@ -255,6 +285,7 @@ static void tell_picture(const Maker *k, const char *name, const Picture *p)
            "\"%s\", \"steps\": %d",
            (unsigned long long)a->seed, p->w, p->h, a->method, a->schedule, a->steps);
     if (k->ranked) print_candidates(k->ranked, a->candidates);
+    views_print(&k->views);
     printf(", \"seconds\": {\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, "
            "\"decode\": %.3f}}\n", seconds[SD_TEXT], seconds[SD_ENCODE], seconds[SD_UNET],
            seconds[SD_DECODE]);
@@ -264,11 +295,13 @@ static void tell_picture(const Maker *k, const char *name, const Picture *p)
 static bool generate(Maker *k, Picture *p, float *latents_out, Error *e)
 {
     k->r.seed = k->a->seed;
+    k->r.variation_seed = k->a->variation_seed;
     k->r.latents_out = latents_out;
     k->started = now();
     const bool ok = sd_generate(&k->sd, &k->r, p, e);
     if (k->bar && !ok) fputc('\n', stderr);
-    return ok;
+    if (k->views.error.code) *e = k->views.error;
+    return ok && (!k->r.mask || picture_blend(p, k->r.init, k->r.mask, k->a->feather, e));
 }
 
 /* Picture i of the batch. */
@@ -319,8 +352,9 @@ static bool make_picture(Maker *k, int i, Error *e)
     Picture p = { 0 };
     char *name = numbered(output_name(k->a), i, e);
     Output *o = name ? making_open(k->a, name, e) : NULL;
+    views_begin(&k->views, i);
     bool ok = o && (k->ranked ? generate_best(k, &p, e) : generate_one(k, i, &p, e))
-        && write_picture(k, o, name, &p, e);
+        && write_picture(k, o, name, &p, e) && views_end(&k->views, &p, e);
     if (ok) {
         ok = making_commit(k->a, o, e);
         o = NULL;
@@ -337,7 +371,7 @@ static bool make_batch(Maker *k, Error *e)
     const Args *a = k->a;
     const int f = k->sd.vae.factor,
               shape[4] = { a->batch, k->sd.vae.latents, k->r.height / f, k->r.width / f };
-    const uint64_t first = a->seed;
+    const uint64_t first = a->seed, first_variation = a->variation_seed;
     const size_t items = (size_t)(k->ranked ? 2 : a->batch);
     SafeWriter *save = a->save_latents ? safe_open(a->save_latents, e) : NULL;
     bool ok = !a->save_latents || save;
@@ -347,10 +381,12 @@ static bool make_batch(Maker *k, Error *e)
             ok = fail(e, "--save-latents: out of memory: needed room for %zu latents", items);
     }
     for (int i = 0; ok && i < a->batch; i++) {
-        k->a->seed = first + (uint64_t)i;
+        if (a->variation > 0) k->a->variation_seed = first_variation + (uint64_t)i;
+        else k->a->seed = first + (uint64_t)i;
         ok = make_picture(k, i, e);
     }
     ok = ok && (!save || safe_add(save, "latents", F32, 4, shape, k->saved, e));
+    ok = ok && views_commit(&k->views, e);
     if (save && ok) ok = safe_commit(save, NULL, e);
     else safe_discard(save);
     return ok;
@@ -369,11 +405,12 @@ bool make_image(Args *a, bool silent, Error *e)
         tell_unused(a, &k.sd.unet.weights);
         tell_unused(a, &k.sd.vae.weights);
     }
+    k.views = (Views){ .a = a, .sd = &k.sd };
     ok = ok && open_adapters(&k, e) && make_request(&k, e) && ranking_open(&k, e)
-        && plan_request(&k, e);
+        && views_open(&k.views, &k.r, e) && plan_request(&k, e);
     if (ok && !a->plan) {
-        ok = tell_lost(&k, e) && trace_begin(&trace, a, e) && ranking_start(&k, e)
-            && make_batch(&k, e);
+        ok = tell_lost(&k, e) && views_start(&k.views, e) && trace_begin(&trace, a, e)
+            && ranking_start(&k, e) && make_batch(&k, e);
         ok = trace_end(trace, ok, e);
     }
     free(folder);
@@ -385,6 +422,8 @@ bool make_image(Args *a, bool silent, Error *e)
     free(k.ranked);
     free(k.models);
     picture_free(&k.init);
+    picture_free(&k.mask);
+    views_close(&k.views);
     arena_close(&k.m);
     if (k.clip.tok) clip_close(&k.clip);
     if (open) sd_close(&k.sd);
@@ -394,6 +433,6 @@ bool make_image(Args *a, bool silent, Error *e)
 int verb_image(Args *a, Error *e)
 {
     return choose_seed(a, e) && check_making(a, PICTURE_NAMES, "pictures", e)
-        && check_candidates(a, e) && (a->plan || check_outputs(a, output_name(a), e))
-        && make_image(a, false, e) ? 0 : 1;
+        && check_candidates(a, e) && views_check(a, e)
+        && (a->plan || check_outputs(a, output_name(a), e)) && make_image(a, false, e) ? 0 : 1;
 }

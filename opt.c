@@ -137,9 +137,8 @@ static bool set(const Options *o, const Opt *row, Place at, const char *text, Er
         return opt_read_whole(text, to)
                || refuse(row, at, e, text, "a whole number in 0..18446744073709551615");
     case OPT_SIZE: return read_size(text, to) || refuse(row, at, e, text, "a size as 64M or 2G");
-    case OPT_ABSENT: break;
     }
-    return misuse(e, "--%s: not in this build", row->name);
+    return false;
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -167,7 +166,6 @@ bool opt_given(const Options *o, const char *name)
 static bool take(Options *o, const Opt *row, Error *e)
 {
     bool *given = &o->given[row - o->table];
-    if (row->kind == OPT_ABSENT) return misuse(e, "--%s: not in this build", row->name);
     if (!(row->verbs & o->verb)) return misuse(e, "--%s: of no use here", row->name);
     if (*given && row->kind != OPT_TEXTS) return misuse(e, "--%s: given twice", row->name);
     return *given = true;
@@ -249,7 +247,9 @@ static bool needs_met(const Options *o, Error *e)
     for (const Opt *row = o->table; row->name; row++)
         if (o->given[row - o->table] && row->needs && !opt_given(o, row->needs)) {
             const Opt *needed = find(o, row->needs, strlen(row->needs), 0);
-            return misuse(e, "--%s: of no use without -%c", row->name, needed->letter);
+            if (needed->letter)
+                return misuse(e, "--%s: of no use without -%c", row->name, needed->letter);
+            return misuse(e, "--%s: of no use without --%s", row->name, needed->name);
         }
     return true;
 }
@@ -323,8 +323,6 @@ static bool set_line(Options *o, char *name, char *value, bool *fresh, Place at,
     const Opt *row = find(o, name, strlen(name), 0);
     if (!row || !strcmp(name, "config"))
         return misuse(e, "%s: line %d: %s: unknown option", at.where, at.line, name);
-    if (row->kind == OPT_ABSENT)
-        return misuse(e, "%s: line %d: %s: not in this build", at.where, at.line, name);
     if (!(row->verbs & o->verb))
         return misuse(e, "%s: line %d: %s: of no use here", at.where, at.line, name);
     int i = (int)(row - o->table);
@@ -374,7 +372,7 @@ void opt_help(const Opt *table, unsigned verb, FILE *out)
 {
     for (const Opt *row = table; row->name; row++) {
         char words[64], letter[8] = "    ";
-        if (!(row->verbs & verb) || row->kind == OPT_ABSENT) continue;
+        if (!(row->verbs & verb)) continue;
         if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
         snprintf(words, sizeof words, "%s--%s%s%s", letter, row->name, row->value ? " " : "",
                  row->value ? row->value : "");
@@ -406,7 +404,8 @@ static void echo_text(FILE *out, const char *name, const char *text)
 static bool useful(const Options *o, const Opt *row)
 {
     const Opt *needed = row->needs ? find(o, row->needs, strlen(row->needs), 0) : NULL;
-    return !needed || *(const char *const *)field(o, needed);
+    if (!needed || needed->kind != OPT_TEXT) return !needed || o->given[needed - o->table];
+    return *(const char *const *)field(o, needed) != NULL;
 }
 
 char *opt_echo(const Options *o)
@@ -433,7 +432,6 @@ char *opt_echo(const Options *o)
         case OPT_SEED: case OPT_SIZE:
             fprintf(out, "%s = %llu\n", row->name, (unsigned long long)*(const uint64_t *)value);
             break;
-        case OPT_ABSENT: break;
         }
     }
     if (!fclose(out)) return text;

@@ -27,8 +27,7 @@ typedef enum {
     OPT_WHOLE,                             /* int, low..high */
     OPT_SEED,                              /* uint64_t, 0..2^64-1 */
     OPT_NUMBER,                            /* double, low..high */
-    OPT_SIZE,                              /* uint64_t: 4096, 64M, 1.5G; powers of 1024 */
-    OPT_ABSENT                             /* a word that this build cannot follow */
+    OPT_SIZE                               /* uint64_t: 4096, 64M, 1.5G; powers of 1024 */
 } OptKind;
 
 typedef struct { const char **at; int count; } Texts;

@@ -1,5 +1,6 @@
-/* picture.c - pictures: which format, PNM in and out, texts, resampling. */
+/* picture.c - pictures: which format, PNM in and out, texts, resampling, masks. */
 #include "picture.h"
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- pictures -------------------------------------------------------------------------------- */
@@ -518,4 +519,55 @@ bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e)
     if (columns_first && !resize_pass(p, h, filter, false, e)) return false;
     if (w != p->w && !resize_pass(p, w, filter, true, e)) return false;
     return h == p->h || resize_pass(p, h, filter, false, e);
+}
+
+/* ---- masks ----------------------------------------------------------------------------------- */
+
+bool picture_white(const Picture *mask, size_t i)
+{
+    const uint8_t *rgb = mask->rgb + 3 * i;
+    return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16 >= 128;
+}
+
+/* reach[i]: how far the nearest white of the same row is from pixel i, at most `most`. */
+static void row_reach(const Picture *mask, int most, int *reach)
+{
+    for (size_t y = 0, at = 0; y < (size_t)mask->h; y++, at += (size_t)mask->w) {
+        for (int x = 0, far = most; x < mask->w; x++)
+            reach[at + (size_t)x] = far =
+                picture_white(mask, at + (size_t)x) ? 0 : imin(most, far + 1);
+        for (int x = mask->w - 1, far = most; x >= 0; x--) {
+            far = imin(reach[at + (size_t)x], imin(most, far + 1));
+            reach[at + (size_t)x] = far;
+        }
+    }
+}
+
+/* How much of p is seen at (x, y): 1 at the white, falling evenly to 0 feather + 1 pixels away. */
+static double cover(const Picture *mask, const int *reach, int feather, int x, int y)
+{
+    const int none = feather + 1;
+    double nearest = (double)none * none;
+    for (int i = imax(0, y - feather); i <= imin(mask->h - 1, y + feather); i++) {
+        const double far = reach[(size_t)i * (size_t)mask->w + (size_t)x], down = i - y;
+        const double square = far * far + down * down;
+        if (far < none && square < nearest) nearest = square;
+    }
+    return 1 - sqrt(nearest) / none;
+}
+
+bool picture_blend(Picture *p, const Picture *under, const Picture *mask, int feather, Error *e)
+{
+    const size_t n = (size_t)p->w * (size_t)p->h;
+    int *reach = malloc(n * sizeof *reach);
+    if (!reach) return fail(e, "mask: out of memory, wanted %zu bytes", n * sizeof *reach);
+    row_reach(mask, feather + 1, reach);
+    for (size_t i = 0; i < n; i++) {
+        const double of = cover(mask, reach, feather, (int)(i % (size_t)p->w),
+                                (int)(i / (size_t)p->w));
+        for (size_t k = 3 * i; k < 3 * i + 3; k++)
+            p->rgb[k] = (uint8_t)(under->rgb[k] + of * (p->rgb[k] - under->rgb[k]) + 0.5);
+    }
+    free(reach);
+    return true;
 }

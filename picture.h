@@ -44,6 +44,12 @@ bool jpeg_parse(Picture *p, const uint8_t *bytes, size_t n, const char *where, E
 typedef enum { BICUBIC, LANCZOS, BILINEAR } Filter;
 bool picture_resize(Picture *p, int w, int h, Filter filter, Error *e);
 
+/* Of a mask: whether pixel i, counted through, is white, of grey (as Pillow has it) 128 or more. */
+bool picture_white(const Picture *mask, size_t i);
+/* p over `under`: what is white in the mask stays p's, the rest becomes under's, and within feather
+ * pixels around the white one fades into the other.  All three of one size. */
+bool picture_blend(Picture *p, const Picture *under, const Picture *mask, int feather, Error *e);
+
 /* What the parsers share.  picture_make checks the limits and gives p its rgb, not initialised.
  * picture_text keeps a text up to its first NUL; bytes that are not UTF-8, and all where latin1
  * is set, are Latin-1.  At most 1024 texts, of TEXT_LIMIT bytes together. */

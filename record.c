@@ -86,6 +86,10 @@ bool check_making(const Args *a, const char *endings, const char *things, Error 
     if (a->seed > UINT64_MAX - more)
         return misuse(e, "--seed: found '%llu', want room for the seeds of %llu %s below 2^64",
                       (unsigned long long)a->seed, (unsigned long long)more + 1, things);
+    if (a->variation_seed > UINT64_MAX - more)
+        return misuse(e, "--variation-seed: found '%llu', want room for those of %llu %s below "
+                      "2^64", (unsigned long long)a->variation_seed,
+                      (unsigned long long)more + 1, things);
     return true;
 }
 
@@ -127,7 +131,7 @@ bool choose_seed(Args *a, Error *e)
 bool misuse_option(const Error *inner, Error *e)
 {
     static const char *const words[] = { "width: ", "height: ",   "seconds: ",  "steps: ",
-                                         "eta: ",   "strength: ", "schedule: " };
+                                         "eta: ",   "strength: ", "schedule: ", "mask: " };
     for (size_t i = 0; i < countof(words); i++) {
         const char *at = strstr(inner->text, words[i]);
         if (at == inner->text) return misuse(e, "--%s", at);
@@ -311,9 +315,10 @@ static bool hash_input(const char *path, char hex[65], Error *e)
     return true;
 }
 
-enum { INPUTS = 3 };
+enum { INPUTS = 4 };
 static const struct { const char *key, *word; size_t field; } inputs[INPUTS] = {
     { "init sha256", "-i", offsetof(Args, init) },
+    { "mask sha256", "--mask", offsetof(Args, mask) },
     { "latents sha256", "--latents", offsetof(Args, latents) },
     { "prompt-embeds sha256", "--prompt-embeds", offsetof(Args, prompt_embeds) },
 };
@@ -514,7 +519,8 @@ static bool make_again(const Args *a, const Made *m, char *again, Error *e)
     if (!ok) e->code = 1;                                  /* the file is wrong, not the command */
     made.model = a->model, made.sd = a->sd, made.audioldm = a->audioldm;
     made.tokenizer = a->tokenizer, made.threads = a->threads, made.isa = a->isa;
-    made.init = a->init, made.latents = a->latents, made.prompt_embeds = a->prompt_embeds;
+    made.init = a->init, made.mask = a->mask;
+    made.latents = a->latents, made.prompt_embeds = a->prompt_embeds;
     made.loras = a->loras, made.embeddings = a->embeddings;
     made.output = again;
     made.quiet = true;

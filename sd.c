@@ -1,15 +1,19 @@
 /* sd.c - Stable Diffusion: text to picture.
- *                                        (diffusers StableDiffusionPipeline and its Img2Img sister)
- * Read in this order: the stages, the run, what is checked before, opening.
- * Not here: inpainting UNets, SDXL, safety checkers. */
+ *                              (diffusers StableDiffusionPipeline, its Img2Img and Inpaint sisters)
+ * Read in this order: the stages, the run, what is checked before, words, opening.
+ * Not here: SDXL, safety checkers. */
 #include "sd.h"
 
 #include <math.h>
 #include <stdlib.h>
 
+/* Where words were looked at, for one size of latents: sums over layers and calls. */
+typedef struct { int h, w, layers; double *sum; } Heat;                        /* [pieces][h][w] */
+
 /* One run: what its stages hand on. */
 typedef struct {
     const Sd *sd;
+    Unet unet;                     /* the model's; watched where heat is asked for */
     const SdRequest *r;
     Arena m;
     int h, w;                      /* latents */
@@ -17,7 +21,10 @@ typedef struct {
     int halves;                    /* 2: guidance asks without the text and with it, in one batch */
     Tensor context;                /* [halves,T,C], at the bottom of the arena */
     float *x, *picture;            /* latents as torch lays them out: [c][h][w] */
+    float *mask;                   /* for a UNet that does not see it: [c][h][w], 1 is repainted */
+    float *input;                  /* of one that does: x, mask, what is kept, [2 c + 1][h][w] */
     float *batch;                  /* [halves][h][w][c], in and out of the UNet */
+    Heat heat[LEVELS];
     Rng rng;
     int calls;
 } Run;
@@ -87,30 +94,118 @@ static bool run_text(Run *run, Error *e)
     return ok;
 }
 
-/* ---- stage 2: a picture to start from -------------------------------------------------------- */
+/* ---- stage 2: noise, and a picture to start from --------------------------------------------- */
 
-/* 8-bit RGB -> -1..1, [1,H,W,3]. */
-static Tensor picture_tensor(Arena *m, const Picture *p, int h, int w)
+/* 8-bit RGB -> -1..1, [1,H,W,3]; 0 where mask, if any, is white. */
+static Tensor picture_tensor(Arena *m, const Picture *p, const Picture *mask, int h, int w)
 {
     Tensor x = tensor(m, 1, h, w, 3);
     for (size_t i = 0; m->base && i < tensor_count(x); i++)
-        x.at[i] = (float)p->rgb[i] / 255.0f * 2.0f - 1.0f;
+        x.at[i] = mask && picture_white(mask, i / 3) ? 0 : (float)p->rgb[i] / 255.0f * 2.0f - 1.0f;
     return x;
 }
 
-static bool run_encode(Run *run, Error *e)
+/* The picture to start from, or what a mask leaves of it, to latents. */
+static bool run_encode(Run *run, const Picture *mask, float *latents, Error *e)
 {
     const Vae *v = &run->sd->vae;
     const size_t top = run->m.used;
     trace_enter("vae");
-    Tensor moments = vae_encode(&run->m, v, picture_tensor(&run->m, run->r->init, run->r->height,
-                                                           run->r->width));
+    Tensor x = picture_tensor(&run->m, run->r->init, mask, run->r->height, run->r->width);
+    Tensor moments = vae_encode(&run->m, v, x);
     trace_leave();
     if (!all_finite(moments))
         return fail(e, "%s: encoding the picture: not finite", v->weights.path);
-    vae_sample(v, moments, &run->rng, run->picture);
+    vae_sample(v, moments, &run->rng, latents);
     run->m.used = top;
     return true;
+}
+
+/* The angle whose cosine is x, -1 < x < 1: Newton's steps. */
+static double angle(double x)
+{
+    double a = 1.5707963267948966 - x;
+    for (int i = 0; i < 16; i++) a += (f_cos(a) - x) / f_sin(a);
+    return a;
+}
+
+/* x turned towards y by a part of the angle between them, column by column of each channel:
+ *     sin((1 - part) a) / sin(a) x + sin(part a) / sin(a) y
+ *                                    slerp of stable-diffusion-webui; Shoemake 1985 */
+static void turn(float *x, const float *y, double part, size_t c, size_t h, size_t w)
+{
+    for (size_t i = 0; i < c * w; i++) {
+        const size_t first = i / w * h * w + i % w;
+        double xx = 0, yy = 0, xy = 0, of_x = 1 - part, of_y = part;
+        for (size_t k = first; k < first + h * w; k += w) {
+            xx += (double)x[k] * x[k];
+            yy += (double)y[k] * y[k];
+            xy += (double)x[k] * y[k];
+        }
+        const double cosine = xy / sqrt(xx * yy);
+        if (cosine > -0.9999 && cosine < 0.9999) {
+            const double a = angle(cosine);
+            of_x = f_sin((1 - part) * a) / f_sin(a);
+            of_y = f_sin(part * a) / f_sin(a);
+        }
+        for (size_t k = first; k < first + h * w; k += w)
+            x[k] = (float)(of_x * x[k] + of_y * y[k]);
+    }
+}
+
+/* The noise to begin with: the seed's or the one given, turned if so asked. */
+static bool run_noise(Run *run, Error *e)
+{
+    const SdRequest *r = run->r;
+    Rng other;
+    if (r->latents) memcpy(run->x, r->latents, run->count * sizeof(float));
+    else randn(&run->rng, run->x, run->count);
+    if (!(r->variation > 0)) return true;
+    float *y = malloc(run->count * sizeof *y);
+    if (!y) return fail(e, "variation: out of memory: needed room for %zu latents", run->count);
+    rng_seed(&other, r->variation_seed);
+    randn(&other, y, run->count);
+    turn(run->x, y, r->variation, (size_t)run->sd->vae.latents, (size_t)run->h, (size_t)run->w);
+    free(y);
+    return true;
+}
+
+/* The mask on the latents' grid, by nearest neighbour. */
+static void small_mask(const Run *run, float *to)
+{
+    const size_t f = (size_t)run->sd->vae.factor, wide = (size_t)run->r->width;
+    for (size_t y = 0; y < (size_t)run->h; y++)
+        for (size_t x = 0; x < (size_t)run->w; x++)
+            to[y * (size_t)run->w + x] = picture_white(run->r->mask, y * f * wide + x * f);
+}
+
+/* What the UNet shall know of the mask.  One that does not see it keeps the picture step by step;
+ * the reference encodes what the mask leaves for that one too, and forgets it, noise and all. */
+static bool run_mask(Run *run, Error *e)
+{
+    const size_t n = (size_t)run->h * (size_t)run->w;
+    if (run->sd->inpaints) {
+        small_mask(run, run->input + run->count);
+        return run_encode(run, run->r->mask, run->input + run->count + n, e);
+    }
+    small_mask(run, run->mask);
+    for (size_t i = n; i < run->count; i++) run->mask[i] = run->mask[i - n];
+    randn(&run->rng, run->batch, run->count);
+    return true;
+}
+
+/* Whether the picture itself is encoded: one that is repainted from noise alone need not be. */
+static bool starts_from_picture(const Sd *s, const SdRequest *r)
+{
+    return r->init && !(s->inpaints && r->strength >= 1);
+}
+
+/* All of it, in the reference's order of draws. */
+static bool run_start(Run *run, Error *e)
+{
+    const bool encodes = starts_from_picture(run->sd, run->r);
+    return (!encodes || run_encode(run, NULL, run->picture, e)) && run_noise(run, e)
+        && (!run->r->mask || run_mask(run, e));
 }
 
 /* ---- stage 3: denoising ---------------------------------------------------------------------- */
@@ -119,7 +214,7 @@ static bool run_encode(Run *run, Error *e)
 static void predict(Run *run, double t)
 {
     const size_t top = run->m.used;
-    const Unet *u = &run->sd->unet;
+    const Unet *u = &run->unet;
     trace_enter("step%d.unet", run->calls++);
     Tensor x = from_host(&run->m, run->halves, run->h, run->w, u->in, run->batch);
     to_host(unet(&run->m, u, x, t, run->context, (Tensor){ 0 }), run->batch);
@@ -132,11 +227,13 @@ static void predict(Run *run, double t)
 static bool guided(void *self, const float *x, double t, float *prediction, Error *e)
 {
     Run *run = self;
-    const size_t c = (size_t)run->sd->unet.in, n = (size_t)run->h * (size_t)run->w;
+    const size_t in = (size_t)run->unet.in, n = (size_t)run->h * (size_t)run->w;
+    const size_t c = (size_t)run->unet.out;
     const float g = (float)run->r->guidance;
     (void)e;                                            /* sample() looks for what is not finite */
-    channels_last(x, c, n, run->batch);
-    if (run->halves == 2) memcpy(run->batch + run->count, run->batch, run->count * sizeof(float));
+    if (run->input) x = memcpy(run->input, x, run->count * sizeof *x);
+    channels_last(x, in, n, run->batch);
+    if (run->halves == 2) memcpy(run->batch + in * n, run->batch, in * n * sizeof(float));
     predict(run, t);
     for (size_t i = 0; run->halves == 2 && i < run->count; i++) {
         const float without = run->batch[i], with = run->batch[run->count + i];
@@ -146,16 +243,75 @@ static bool guided(void *self, const float *x, double t, float *prediction, Erro
     return true;
 }
 
+/* A Watch: add up what a cross attention looked at, word by word. */
+static void see(void *self, Tensor looks)
+{
+    Run *run = self;
+    const SdRequest *r = run->r;
+    const size_t n = (size_t)looks.h * (size_t)looks.w;
+    Heat *heat = run->heat;
+    while (heat->h != looks.h || heat->w != looks.w) heat++;
+    heat->layers++;
+    for (int i = 0; i < r->piece_count; i++)
+        for (size_t k = 0; k < n; k++)
+            for (int j = r->pieces[i].first; j < imin(r->pieces[i].end, looks.c); j++)
+                heat->sum[(size_t)i * n + k] += looks.at[k * (size_t)looks.c + (size_t)j];
+}
+
+/* Room for the sums of every size that the UNet goes through. */
+static bool heat_open(Run *run, Error *e)
+{
+    int h = run->h, w = run->w;
+    run->unet.watch = see;
+    run->unet.watcher = run;
+    for (int i = 0; i < run->unet.levels; i++, h = (h + 1) / 2, w = (w + 1) / 2) {
+        run->heat[i] = (Heat){ h, w, 0, calloc((size_t)run->r->piece_count * (size_t)h * (size_t)w,
+                                               sizeof(double)) };
+        if (!run->heat[i].sum) return fail(e, "heat: out of memory: needed room for maps");
+    }
+    return true;
+}
+
+/* Position i of `to` seen in `from` places: between first and first + 1, how far along. */
+static int between(int i, int to, int from, double *along)
+{
+    const double at = (i + 0.5) * from / to - 0.5;
+    const int first = imax(0, imin((int)at, from - 2));
+    *along = at < 0 || from == 1 ? 0 : at > from - 1 ? 1 : at - first;
+    return first;
+}
+
+/* The mean over all layers and calls, each map resized to the latents: bilinear. */
+static void heat_mean(const Run *run)
+{
+    int layers = 0;
+    for (int i = 0; i < run->unet.levels; i++) layers += run->heat[i].layers;
+    float *to = run->r->heat;
+    for (int piece = 0; piece < run->r->piece_count; piece++)
+        for (int y = 0; y < run->h; y++)
+            for (int x = 0; x < run->w; x++) {
+                double sum = 0, down, right;
+                for (const Heat *heat = run->heat; heat < run->heat + run->unet.levels; heat++) {
+                    const int w = heat->w, fy = between(y, run->h, heat->h, &down),
+                              fx = between(x, run->w, w, &right);
+                    const double *at = heat->sum + (piece * heat->h + fy) * w + fx;
+                    const int below = heat->h > 1 ? w : 0, beside = w > 1;
+                    sum += (1 - down) * ((1 - right) * at[0] + right * at[beside])
+                         + down * ((1 - right) * at[below] + right * at[below + beside]);
+                }
+                *to++ = (float)(sum / imax(1, layers));
+            }
+}
+
 static bool run_denoise(Run *run, Error *e)
 {
     const SdRequest *r = run->r;
     SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
-                         .eta = r->eta, .picture = r->init ? run->picture : NULL,
-                         .strength = r->strength, .rng = &run->rng, .count = run->count,
-                         .each = r->step, .self = r->self };
-    if (r->latents) memcpy(run->x, r->latents, run->count * sizeof(float));
-    else randn(&run->rng, run->x, run->count);
-    if (!sample(&run->sd->schedule, &o, run->x, guided, run, e)) return false;
+                         .eta = r->eta, .strength = r->strength, .mask = run->mask,
+                         .picture = starts_from_picture(run->sd, r) ? run->picture : NULL,
+                         .rng = &run->rng, .count = run->count, .each = r->step, .self = r->self };
+    if (!sample(sd_schedule(run->sd, r), &o, run->x, guided, run, e)) return false;
+    if (run->r->heat) heat_mean(run);
     if (r->latents_out) memcpy(r->latents_out, run->x, run->count * sizeof(float));
     return true;
 }
@@ -202,16 +358,24 @@ static bool run_decode(Run *run, Picture *out, Error *e)
 
 static int halves(const SdRequest *r) { return r->guidance > 1 ? 2 : 1; }
 
+const Schedule *sd_schedule(const Sd *s, const SdRequest *r)
+{
+    return r->mask ? &s->repaint : &s->schedule;
+}
+
 void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
 {
     static const char *const names[SD_STAGES] = { "text", "encode", "unet", "decode" };
     const int h = r->height / s->vae.factor, w = r->width / s->vae.factor;
+    const int encodes = starts_from_picture(s, r) + (r->mask && s->inpaints);
     SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
                          .eta = r->eta, .picture = r->init ? (const float *)r->init->rgb : NULL,
                          .strength = r->strength };
     SamplerPlan plan = { 0 };
+    Unet watched = s->unet;
+    if (r->heat) watched.watch = see;
     int calls = r->steps;
-    if (sampler_plan(&plan, &s->schedule, &o, &(Error){ 0 })) calls = plan.end - plan.first;
+    if (sampler_plan(&plan, sd_schedule(s, r), &o, &(Error){ 0 })) calls = plan.end - plan.first;
     sampler_plan_free(&plan);
     for (int i = 0; i < SD_STAGES; i++) {
         Arena m = { 0 };
@@ -221,14 +385,14 @@ void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
         if (i == SD_ENCODE || i == SD_UNET)
             context = tensor(&m, context.b, context.h, 1, context.c);
         if (i == SD_ENCODE && r->init)
-            vae_encode(&m, &s->vae, picture_tensor(&m, NULL, r->height, r->width));
+            vae_encode(&m, &s->vae, picture_tensor(&m, NULL, NULL, r->height, r->width));
         if (i == SD_UNET) {
             Tensor x = tensor(&m, halves(r), h, w, s->unet.in);
-            unet(&m, &s->unet, x, 0, context, (Tensor){ 0 });
+            unet(&m, &watched, x, 0, context, (Tensor){ 0 });
         }
         if (i == SD_DECODE) vae_decode(&m, &s->vae, tensor(&m, 1, h, w, s->vae.latents));
         stages[i] = (SdStage){ names[i], m.peak, m.macs, m.weight_bytes,
-                               i == SD_UNET ? calls : i == SD_ENCODE ? !!r->init : 1 };
+                               i == SD_UNET ? calls : i == SD_ENCODE ? encodes : 1 };
         if (!stages[i].calls) stages[i].memory = 0;
     }
 }
@@ -248,15 +412,21 @@ static bool run_open(Run *run, Error *e)
     if (limit && need > limit)
         return fail(e, "memory: this run needs %zu bytes for activations, the limit is %zu", need,
                     limit);
-    const size_t n = run->count * sizeof(float);
+    const size_t n = run->count * sizeof(float),
+                 in = n / (size_t)run->unet.out * (size_t)run->unet.in;
     run->x = malloc(n);
     run->picture = malloc(n);
-    run->batch = malloc(2 * n);
-    if (!run->x || !run->picture || !run->batch)
-        return fail(e, "out of memory: needed %zu bytes for latents", 4 * n);
+    run->batch = malloc(2 * in);
+    if (run->r->mask && !run->sd->inpaints) run->mask = malloc(n);
+    if (run->sd->inpaints) run->input = malloc(in);
+    if (!run->x || !run->picture || !run->batch || (run->sd->inpaints && !run->input)
+        || (run->r->mask && !run->mask && !run->input))
+        return fail(e, "out of memory: needed %zu bytes for latents", 3 * n + 3 * in);
+    if (run->r->heat && !heat_open(run, e)) return false;
     if (!arena_open(&run->m, need, run->r->scratch, e)) return false;
     run->m.changes = run->sd->adapters.changes;
     run->m.change_count = run->sd->adapters.change_count;
+    run->m.wrap = run->r->tiles;
     return true;
 }
 
@@ -269,7 +439,7 @@ static bool timed(Run *run, int stage, double start, bool ok)
 
 bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e)
 {
-    Run run = { .sd = s, .r = r, .halves = halves(r) };
+    Run run = { .sd = s, .unet = s->unet, .r = r, .halves = halves(r) };
     *out = (Picture){ 0 };
     if (!sd_check(s, r, e)) return false;
     run.h = r->height / s->vae.factor;
@@ -278,13 +448,16 @@ bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e)
     rng_seed(&run.rng, r->seed);
     double t = now();
     bool ok = run_open(&run, e) && timed(&run, SD_TEXT, t, run_text(&run, e));
-    if (ok && r->init) { t = now(); ok = timed(&run, SD_ENCODE, t, run_encode(&run, e)); }
+    if (ok) { t = now(); ok = timed(&run, SD_ENCODE, t, run_start(&run, e)); }
     if (ok) { t = now(); ok = timed(&run, SD_UNET, t, run_denoise(&run, e)); }
     if (ok) { t = now(); ok = timed(&run, SD_DECODE, t, run_decode(&run, out, e)); }
     arena_close(&run.m);
     free(run.x);
     free(run.picture);
+    free(run.mask);
+    free(run.input);
     free(run.batch);
+    for (int i = 0; i < LEVELS; i++) free(run.heat[i].sum);
     return ok;
 }
 
@@ -309,6 +482,21 @@ static bool check_size(const Sd *s, const char *what, int n, Error *e)
     return misused(e);
 }
 
+/* What concerns a picture to start from and a mask. */
+static bool check_pictures(const Sd *s, const SdRequest *r, Error *e)
+{
+    const Picture *const given[] = { r->init, r->mask };
+    for (size_t i = 0; i < countof(given); i++)
+        if (given[i] && (given[i]->w != r->width || given[i]->h != r->height))
+            fail(e, "%s: found %dx%d, want %dx%d", i ? "mask" : "picture", given[i]->w,
+                 given[i]->h, r->width, r->height);
+    if (r->mask && !r->init) fail(e, "mask: found no picture, want one that it belongs to");
+    if (s->inpaints && !r->mask)
+        fail(e, "mask: none, and %s repaints masked parts of a picture: give a picture and a mask",
+             s->unet.weights.path);
+    return !e->code || misused(e);
+}
+
 bool sd_check(const Sd *s, const SdRequest *r, Error *e)
 {
     SamplerPlan plan = { 0 };
@@ -322,17 +510,14 @@ bool sd_check(const Sd *s, const SdRequest *r, Error *e)
              s->text.encoder.layers);
         return misused(e);
     }
-    if (r->init && (r->init->w != r->width || r->init->h != r->height)) {
-        fail(e, "picture: found %dx%d, want %dx%d", r->init->w, r->init->h, r->width, r->height);
-        return misused(e);
-    }
+    if (!check_pictures(s, r, e)) return false;
     if ((r->prompt_embeds != NULL) != (r->negative_embeds != NULL) && halves(r) == 2
         && r->embed_tokens != text_length(s)) {
         fail(e, "embeddings: found %d tokens, want %d beside a text", r->embed_tokens,
              text_length(s));
         return misused(e);
     }
-    bool ok = sampler_plan(&plan, &s->schedule, &o, e) || misused(e);
+    bool ok = sampler_plan(&plan, sd_schedule(s, r), &o, e) || misused(e);
     sampler_plan_free(&plan);
     return ok;
 }
@@ -348,6 +533,65 @@ char *sd_lost(const Sd *s, const char *text, Error *e)
     return lost;
 }
 
+/* ---- words of a prompt ----------------------------------------------------------------------- */
+
+void sd_pieces_free(SdPiece *pieces, int count)
+{
+    for (int i = 0; i < count; i++) free(pieces[i].text);
+    free(pieces);
+}
+
+/* Where the word that begins at token `first` ends. */
+static int piece_end(const Sd *s, const Ids *ids, int first, int last)
+{
+    for (int i = 0; i < s->adapters.word_count; i++)
+        if (s->adapters.words[i].first == ids->at[first])
+            return imin(last, first + s->adapters.words[i].vectors);
+    for (int i = first; i < last; i++) {
+        const char *piece = tok_piece(s->tok, ids->at[i]);
+        const size_t n = piece ? strlen(piece) : 0;
+        if (!piece) return imax(i, first + 1);
+        if (n >= 4 && !strcmp(piece + n - 4, "</w>")) return i + 1;
+    }
+    return last;
+}
+
+static char *piece_text(const Sd *s, const Ids *ids, int first, int end, Error *e)
+{
+    for (int i = 0; i < s->adapters.word_count; i++) {
+        const char *word = s->adapters.words[i].text;
+        if (s->adapters.words[i].first != ids->at[first]) continue;
+        char *text = strdup(word);
+        if (!text) fail(e, "out of memory: needed room for a word");
+        return text;
+    }
+    char *text = tok_decode(s->tok, ids->at + first, end - first, e);
+    for (char *c = text ? text + strlen(text) : NULL; c && c > text && c[-1] == ' ';) *--c = 0;
+    return text;
+}
+
+bool sd_pieces(const Sd *s, const char *text, SdPiece **out, int *count, Error *e)
+{
+    Ids ids = { 0 };
+    *out = NULL;
+    *count = 0;
+    if (!adapters_encode(&s->adapters, s->tok, text, &ids, e)) return false;
+    const int last = imin(ids.count, text_length(s)) - 1;         /* without start and end token */
+    SdPiece *pieces = calloc((size_t)imax(1, last), sizeof *pieces);
+    int n = 0;
+    if (!pieces) fail(e, "out of memory: needed room for %d words", last);
+    for (int i = 1, end; !e->code && i < last; i = end) {
+        end = piece_end(s, &ids, i, last);
+        pieces[n] = (SdPiece){ piece_text(s, &ids, i, end, e), i, end };
+        if (pieces[n].text) n++;
+    }
+    ids_free(&ids);
+    if (e->code) return sd_pieces_free(pieces, n), false;
+    *out = pieces;
+    *count = n;
+    return true;
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 static bool index_check(const char *folder, Error *e)
@@ -359,33 +603,39 @@ static bool index_check(const char *folder, Error *e)
     if (ok && (!name || strncmp(name, "StableDiffusion", 15)))
         ok = fail(e, "%s: _class_name: found %s, want StableDiffusionPipeline", path,
                   name ? name : "nothing");
-    if (ok && (strstr(name, "XL") || strstr(name, "Diffusion3") || strstr(name, "Inpaint")
-               || strstr(name, "Upscale")))
+    if (ok && (strstr(name, "XL") || strstr(name, "Diffusion3") || strstr(name, "Upscale")))
         ok = fail(e, "%s: %s is not supported, only Stable Diffusion 1.x and 2.x", path, name);
     json_free(index);
     free(path);
     return ok;
 }
 
+/* The schedule as the pipelines without and with a mask take it. */
+static bool schedules_read(Sd *s, const Json *config, const char *where, Error *e)
+{
+    if (!schedule_read(&s->schedule, config, where, e)) return false;
+    s->repaint = s->schedule;
+    schedule_as_sd(&s->schedule, false);
+    schedule_as_sd(&s->repaint, true);
+    return true;
+}
+
 static bool schedule_open(Sd *s, const char *folder, Error *e)
 {
     char *path = path_join(folder, "scheduler/scheduler_config.json");
     Json *config = json_read(path, 1 << 20, e);
-    bool ok = config && schedule_read(&s->schedule, config, path, e);
-    if (ok) schedule_as_sd(&s->schedule, false);
+    bool ok = config && schedules_read(s, config, path, e);
     json_free(config);
     free(path);
     return ok;
 }
 
 /* The parts must fit one another. */
-static bool parts_fit(const Sd *s, Error *e)
+static bool parts_fit(Sd *s, Error *e)
 {
     const Unet *u = &s->unet;
-    if (u->in == 9)
-        return fail(e, "%s: in_channels: found 9: an inpainting UNet is not supported",
-                    u->weights.path);
-    if (u->in != s->vae.latents || u->out != s->vae.latents)
+    s->inpaints = u->in == 2 * s->vae.latents + 1;
+    if ((u->in != s->vae.latents && !s->inpaints) || u->out != s->vae.latents)
         return fail(e, "%s: in_channels and out_channels: found %d and %d, the VAE has %d latent "
                     "channels", u->weights.path, u->in, u->out, s->vae.latents);
     if (u->class_width)

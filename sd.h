@@ -1,5 +1,5 @@
 /* sd.h - Stable Diffusion: text to picture.
- *                                        (diffusers StableDiffusionPipeline and its Img2Img sister)
+ *                              (diffusers StableDiffusionPipeline, its Img2Img and Inpaint sisters)
  *
  *     Sd sd;
  *     if (!sd_open(&sd, "stable-diffusion-v1-5", NULL, &e)) ...
@@ -26,7 +26,8 @@ typedef struct {
     ClipText text;
     Unet unet;
     Vae vae;
-    Schedule schedule;                /* scheduler_config.json */
+    Schedule schedule, repaint;       /* scheduler_config.json, as used without and with a mask */
+    bool inpaints;                    /* the UNet also sees the mask and what is kept */
     int size;                         /* pixels a side that the model was made for */
     Adapters adapters;
 } Sd;
@@ -45,6 +46,13 @@ bool sd_word(Sd *s, const char *path, Error *e);
  * promise so far; false stops the run. */
 typedef bool SdStep(void *self, int call, int calls, const float *latents, const float *x0);
 
+/* A word of a prompt: tokens first .. end - 1 of those that the text encoder gets. */
+typedef struct { char *text; int first, end; } SdPiece;
+/* The words that fit, as the tokenizer cuts them; a new word of an adapter is one.  The caller
+ * frees with sd_pieces_free. */
+bool sd_pieces(const Sd *s, const char *text, SdPiece **out, int *count, Error *e);
+void sd_pieces_free(SdPiece *pieces, int count);
+
 typedef struct {
     const char *prompt, *negative;    /* UTF-8; NULL: empty */
     int width, height;                /* pixels, multiples of the VAE's factor */
@@ -55,6 +63,10 @@ typedef struct {
     int clip_skip;                    /* diffusers': layers left out, for the prompt */
     uint64_t seed;
     const Picture *init;              /* picture to picture; already width x height */
+    const Picture *mask;              /* the same size: what is white in it is repainted, or NULL */
+    bool tiles;                       /* edges that fit one another */
+    /* the noise turned towards that of another seed, 0: not, 1: all the way */
+    uint64_t variation_seed; double variation;
     /* unit normal [C][H/f][W/f] instead of the seed's noise, or NULL */
     const float *latents;
     /* [embed_tokens][text width] instead of texts, or NULL */
@@ -66,6 +78,9 @@ typedef struct {
     const char *scratch;              /* activations in this file; NULL: in memory */
     /* if set: receives the final latents, scaled as the UNet sees them */
     float *latents_out;
+    /* if set: receives where each of these words was looked at, [pieces][H/f][W/f]: the share of
+     * the attention, the mean over heads, layers and calls, each layer's map resized */
+    float *heat; const SdPiece *pieces; int piece_count;
     double *seconds;                  /* if set: receives SD_STAGES wall times */
 } SdRequest;
 
@@ -78,6 +93,8 @@ bool sd_check(const Sd *s, const SdRequest *r, Error *e);
 /* What a stage of the run needs. */
 typedef struct { const char *name; size_t memory; double macs, weight_bytes; int calls; } SdStage;
 enum { SD_TEXT, SD_ENCODE, SD_UNET, SD_DECODE, SD_STAGES };
+/* With mask set, the file's schedule as the Inpaint pipeline takes it. */
+const Schedule *sd_schedule(const Sd *s, const SdRequest *r);
 void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES]);
 
 /* Tokens of text that do not fit the text encoder, as text the caller frees; NULL when all fit. */

@@ -294,6 +294,7 @@ typedef struct {
     const float *bias;
     int kh, kw;                /* taps */
     Window at;
+    bool wrap;                 /* around the edges of a picture */
     bool gated;                /* GEGLU: outs more outputs behind the first ones are the gates */
     Act act;
     Tensor r;                  /* added after all; at NULL: nothing; [B,1,1,O]: to every position */
@@ -331,6 +332,8 @@ static int nearest(int i, int from, int to)
     return from == to ? i : imin((int)((float)i * ((float)from / (float)to)), from - 1);
 }
 
+static int around(int i, int n) { i %= n; return i < 0 ? i + n : i; }
+
 /* Pointers to the source rows of outputs first .. first + n of tap (ky, kx). */
 static void point_rows(const Product *p, Source s, size_t first, size_t n, int ky, int kx,
                        const float **row)
@@ -347,6 +350,7 @@ static void point_rows(const Product *p, Source s, size_t first, size_t n, int k
     for (size_t i = 0; i < n; i++) {
         int iy = oy * p->at.stride + ky * dilation - p->at.before;
         int ix = ox * p->at.stride + kx * dilation - beside;
+        if (p->wrap) { iy = around(iy, h); ix = around(ix, w); }
         bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
         row[i] = !inside ? p->zero
             : s.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
@@ -604,6 +608,7 @@ static void wino_input(const Product *p, const Wino *n, size_t t, float *v)
         for (int i = 0; i < n->planes; i++) {
             int iy = y0 + (3 * g + i / side) * apart - p->at.before;
             int ix = n->flat ? x0 + i % side - 1 : 0;
+            if (p->wrap) { iy = around(iy, h); ix = around(ix, w); }
             bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
             pixel[i] = !inside ? p->zero
                 : x.at + ((b * (size_t)x.h + (size_t)nearest(iy, x.h, h)) * (size_t)x.w
@@ -730,7 +735,7 @@ static void conv2d_to(Arena *m, Tensor y, Tensor x, const Linear *w, Window at, 
 {
     const size_t top = m->used;
     Product p = { .x = x, .w = w->w, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r,
-                  .y = y };
+                  .y = y, .wrap = m->wrap };
     p.bias = take_vector(m, w->b, (size_t)y.c, 0);
     p.zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
     if (by_winograd(&p)) winograd(m, p, true);
@@ -868,19 +873,23 @@ static void gather_head(const Attention *a, Tensor from, size_t head, bool turne
         for (size_t y = 0; y < a->keys; y++) memcpy(to + y * d, row + y * c, d * sizeof *to);
 }
 
-/* nr queries of one head.  S'[key][query] = K Q', softmax down the lanes, O'[d][query] = V' S':
- * both products are the micro-kernel, first with keys as rows, then with the head's channels as
- * rows. */
-static void attention_task(const Attention *a, size_t head, size_t first, float *panel, float *s,
-                           float *o)
+/* The first of nr queries of one head in q and y. */
+static size_t query_at(const Attention *a, size_t head, size_t first)
+{
+    const size_t heads = (size_t)a->heads;
+    return (head / heads * positions(a->q) + first) * (size_t)a->q.c + head % heads * (size_t)a->d;
+}
+
+/* What nr queries of one head see: S'[key][query] = K Q', the micro-kernel with keys as rows, then
+ * softmax down the lanes, not yet times inverse.  Returns how many keys. */
+static size_t attention_scores(const Attention *a, size_t head, size_t first, float *panel,
+                               float *s, float *inverse)
 {
     const Kernels *k = machine.k;
     const size_t c = (size_t)a->q.c, nr = (size_t)k->nr, mr = (size_t)k->mr, d = (size_t)a->d;
-    const size_t n = positions(a->q), count = zmin(nr, n - first);
+    const size_t n = positions(a->q), count = zmin(nr, n - first), at = query_at(a, head, first);
     const size_t keys = a->causal ? zmin(a->keys, first + nr) : a->keys;
-    const size_t at = (head / (size_t)a->heads * n + first) * c + head % (size_t)a->heads * d;
-    const float *key = a->k + head * a->keys * d, *value = a->v + head * a->keys * d, *row[MR_MAX];
-    float inverse[NR_MAX];
+    const float *key = a->k + head * a->keys * d, *row[MR_MAX];
     k->pack(F32, a->q.at + at, c, (int)count, 0, d, 1, panel, 0);
     k->scale(panel, d * nr, 1.0f / sqrtf((float)a->d));
     for (size_t y = 0; y < keys; y += mr) {
@@ -898,13 +907,27 @@ static void attention_task(const Attention *a, size_t head, size_t first, float 
         for (size_t y = 0; y < keys; y++) s[y * nr + i] += mask ? bias[y] + mask[y] : bias[y];
     }
     k->softmax(s, keys, inverse);
+    return keys;
+}
+
+/* The same queries' outputs O'[d][query] = V' S': the micro-kernel with the head's channels as
+ * rows. */
+static void attention_task(const Attention *a, size_t head, size_t first, float *panel, float *s,
+                           float *o)
+{
+    const Kernels *k = machine.k;
+    const size_t nr = (size_t)k->nr, mr = (size_t)k->mr, d = (size_t)a->d;
+    const size_t count = zmin(nr, positions(a->q) - first);
+    const float *value = a->v + head * a->keys * d, *row[MR_MAX];
+    float inverse[NR_MAX];
+    const size_t keys = attention_scores(a, head, first, panel, s, inverse);
     for (size_t y = 0; y < keys; y += KEY_CHUNK)
         for (size_t x = 0; x < d; x += mr) {
             for (size_t i = 0; i < mr; i++) row[i] = value + (x + i) * a->keys;
             k->tile((int)zmin(mr, d - x), zmin(KEY_CHUNK, keys - y), row, y, 1, s + y * nr,
                     o + x * nr, nr, y > 0);
         }
-    k->unpack(o, d, (int)count, inverse, a->y.at + at, c);
+    k->unpack(o, d, (int)count, inverse, a->y.at + query_at(a, head, first), (size_t)a->q.c);
 }
 
 /* a has what differs from plain attention. */
@@ -949,6 +972,46 @@ Tensor attention_biased(Arena *m, Tensor q, Tensor k, Tensor v, int heads, const
 {
     return attend(m, (Attention){ .heads = heads, .bias = bias, .mask = mask, .masks = masks },
                   q, k, v);
+}
+
+/* The rows of the map that belong to nr queries of one item; heads add in their order. */
+static void map_task(const Attention *a, size_t b, size_t first, float *panel, float *s)
+{
+    const size_t nr = (size_t)machine.k->nr, n = positions(a->q), count = zmin(nr, n - first);
+    float inverse[NR_MAX], *y = a->y.at + (b * n + first) * a->keys;
+    memset(y, 0, count * a->keys * sizeof *y);
+    for (size_t head = 0; head < (size_t)a->heads; head++) {
+        attention_scores(a, b * (size_t)a->heads + head, first, panel, s, inverse);
+        for (size_t i = 0; i < count; i++)
+            for (size_t j = 0; j < a->keys; j++)
+                y[i * a->keys + j] += s[j * nr + i] * inverse[i] / (float)a->heads;
+    }
+}
+
+Tensor attention_map(Arena *m, Tensor q, Tensor k, int heads)
+{
+    Tensor y = tensor(m, q.b, q.h, q.w, (int)positions(k));
+    const size_t top = m->used, nr = (size_t)chosen()->nr;
+    float *keys = take_floats(m, tensor_count(k));
+    const Attention a = { .q = q, .y = y, .k = keys, .heads = heads, .d = q.c / heads,
+                          .keys = positions(k) };
+    const size_t d = (size_t)a.d, scratch = (d + a.keys) * nr,
+                 blocks = (positions(q) + nr - 1) / nr, items = (size_t)q.b;
+    float *memory = take_floats(m, scratch * (size_t)machine.threads);
+    m->macs += (double)rows_of(q) * (double)a.keys * q.c;
+    m->used = top;
+    if (!m->base) return y;
+    #pragma omp parallel num_threads(machine.threads)
+    {
+        float *mine = memory + (size_t)THREAD * scratch;
+        #pragma omp for schedule(static)
+        for (size_t t = 0; t < items * (size_t)heads; t++)
+            gather_head(&a, k, t, false, keys + t * a.keys * d);
+        #pragma omp for schedule(dynamic, 1)
+        for (size_t t = 0; t < items * blocks; t++)
+            map_task(&a, t / blocks, t % blocks * nr, mine, mine + d * nr);
+    }
+    return y;
 }
 
 /* ---- norms ----------------------------------------------------------------------------------- */

@@ -47,6 +47,7 @@ typedef struct {
     size_t used, size, peak;
     double macs, weight_bytes;
     const Change *changes; int change_count;                      /* of weights, sorted by weight */
+    bool wrap;                    /* conv2d sees the other side of the picture beyond its edges */
 } Arena;
 
 /* The channels of a Tensor may lie in two places (concat): the first c - tail_c at `at`, the last
@@ -138,6 +139,10 @@ Tensor attention(Arena *m, Tensor q, Tensor k, Tensor v, int heads, bool causal)
  * if masks > 0. */
 Tensor attention_biased(Arena *m, Tensor q, Tensor k, Tensor v, int heads, const float *bias,
                         const float *mask, int masks);
+
+/* Where queries look: the mean over heads of softmax(q k^T / sqrt(d)): q [B,N,C], k [B,M,C] ->
+ * [B,N,M]. */
+Tensor attention_map(Arena *m, Tensor q, Tensor k, int heads);
 
 /* ---- norms, activations, rows ---------------------------------------------------------------- */
 

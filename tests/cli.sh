@@ -63,9 +63,6 @@ misuse "--device: found 'opencl', want cpu"                  image -p x --device
 misuse "--output: found ''"                                  image -p x -o ''
 misuse "--model: found ''"                                   image -p x -m ''
 misuse "--prompt: found ''"                                  image -p ''
-for word in mask film heatmap preview; do
-    misuse "--$word: not in this build"                      image -p x --$word x
-done
 misuse "--output: found 'x.gif'"                             image -p x -o x.gif
 misuse "--output: found 'x.png', want %d in it, as"                    image -p x -b 2 -o x.png
 misuse "--output: found 'x.txt'"                             embed -p x -o x.txt
