@@ -3,6 +3,7 @@
  * embedding.
  * Not here: training, ResNet towers. */
 #include "clip.h"
+#include "original.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -198,16 +199,23 @@ static bool vision_bind(ClipVision *v, Weights *w, Error *e)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+static bool text_bind_any(ClipText *t, Weights *w, Error *e)
+{
+    const char *bare = "embeddings.token_embedding.weight";         /* as transformers 5 saves it */
+    return text_bind(t, w, weights_find(w, bare) ? "" : "text_model.", e);
+}
+
+bool clip_text_open_as(ClipText *t, Weights *w, const Json *config, const char *where, Error *e)
+{
+    return text_read(t, config, where, e) && text_bind_any(t, w, e);
+}
+
 bool clip_text_open(ClipText *t, Weights *w, const char *folder, Error *e)
 {
     char *path = path_join(folder, "config.json");
     Json *config = json_read(path, 1 << 20, e);
     bool ok = config && text_read(t, config, path, e)
-        && weights_open(w, folder, "model|pytorch_model", e);
-    if (ok) {
-        const char *bare = "embeddings.token_embedding.weight";     /* as transformers 5 saves it */
-        ok = text_bind(t, w, weights_find(w, bare) ? "" : "text_model.", e);
-    }
+        && weights_open(w, folder, "model|pytorch_model", e) && text_bind_any(t, w, e);
     json_free(config);
     free(path);
     return ok;
@@ -253,14 +261,19 @@ static bool prepare_from(ClipPrepare *p, const Json *config, const char *where, 
     return true;
 }
 
-/* preprocessor_config.json, or its part of processor_config.json.  Absent: CLIPImageProcessor's
- * defaults. */
-static bool prepare_read(ClipPrepare *p, const char *folder, int size, Error *e)
+/* CLIPImageProcessor's defaults. */
+static void prepare_standard(ClipPrepare *p, int size)
 {
-    static const char *const names[] = { "preprocessor_config.json", "processor_config.json" };
     *p = (ClipPrepare){ .side = size, .crop_h = size, .crop_w = size, .resize = true, .crop = true,
                         .filter = BICUBIC, .mean = { 0.48145466, 0.4578275, 0.40821073 },
                         .std = { 0.26862954, 0.26130258, 0.27577711 } };
+}
+
+/* preprocessor_config.json, or its part of processor_config.json.  Absent: the defaults. */
+static bool prepare_read(ClipPrepare *p, const char *folder, int size, Error *e)
+{
+    static const char *const names[] = { "preprocessor_config.json", "processor_config.json" };
+    prepare_standard(p, size);
     bool ok = true, found = false;
     for (size_t i = 0; i < countof(names) && !found; i++) {
         char *path = path_join(folder, names[i]);
@@ -308,20 +321,43 @@ static bool clip_read(Clip *c, const Json *config, const char *where, Error *e)
         && text_read(&c->text, text, where, e) && vision_read(&c->vision, vision, where, e);
 }
 
-bool clip_open(Clip *c, const char *folder, const char *tokenizer, Error *e)
+/* A transformers folder: configs and tensors. */
+static bool folder_open(Clip *c, const char *folder, Error *e)
 {
-    *c = (Clip){ 0 };
     char *path = path_join(folder, "config.json");
     Json *config = json_read(path, 1 << 20, e);
     bool ok = config && clip_read(c, config, path, e)
         && prepare_read(&c->prepare, folder, c->vision.size, e)
-        && weights_open(&c->weights, folder, "model|pytorch_model", e) && clip_bind(c, e)
+        && weights_open(&c->weights, folder, "model|pytorch_model", e) && clip_bind(c, e);
+    json_free(config);
+    free(path);
+    return ok;
+}
+
+/* An open_clip folder. */
+static bool open_clip_folder(Clip *c, const char *folder, Error *e)
+{
+    Json *config, *prepare;
+    char *path = path_join(folder, "open_clip_config.json");
+    bool ok = open_clip_open(&c->weights, &config, &prepare, folder, e)
+        && clip_read(c, config, path, e);
+    if (ok) prepare_standard(&c->prepare, c->vision.size);
+    ok = ok && prepare_from(&c->prepare, prepare, path, e) && clip_bind(c, e);
+    c->prepare.even = true;
+    json_free(config);
+    json_free(prepare);
+    free(path);
+    return ok;
+}
+
+bool clip_open(Clip *c, const char *folder, const char *tokenizer, Error *e)
+{
+    *c = (Clip){ 0 };
+    bool ok = (open_clip_is(folder) ? open_clip_folder : folder_open)(c, folder, e)
         && (c->tok = tok_open(tokenizer ? tokenizer : folder, e)) != NULL;
     if (ok && tok_vocabulary(c->tok) > c->text.vocabulary)
         ok = fail(e, "%s: vocabulary: found %d tokens, the model has room for %d",
                   tokenizer ? tokenizer : folder, tok_vocabulary(c->tok), c->text.vocabulary);
-    json_free(config);
-    free(path);
     if (!ok) clip_close(c);
     return ok;
 }
@@ -337,8 +373,12 @@ void clip_close(Clip *c)
 
 /* ---- preparing a picture --------------------------------------------------------------------- */
 
-/* (a - b) / 2 rounded down. */
-static int half_gap(int a, int b) { return a >= b ? (a - b) / 2 : -((b - a + 1) / 2); }
+/* (a - b) / 2 rounded down; or a half to the even number, as torchvision's CenterCrop. */
+static int half_gap(int a, int b, bool even)
+{
+    const int down = a >= b ? (a - b) / 2 : -((b - a + 1) / 2);
+    return even && (a - b) % 2 && down % 2 ? down + 1 : down;
+}
 
 /* CLIPImageProcessor: resize, crop the centre (zeros where the picture is smaller), scale to 0..1,
  * normalise. */
@@ -355,7 +395,7 @@ bool clip_prepare(const Clip *c, Picture *p, float *pixels, Error *e)
     if (!how->crop && (p->h != size || p->w != size))
         return fail(e, "picture: found %dx%d, want %dx%d: this model's preprocessor does not crop",
                     p->w, p->h, size, size);
-    const int top = half_gap(p->h, size), left = half_gap(p->w, size);
+    const int top = half_gap(p->h, size, how->even), left = half_gap(p->w, size, how->even);
     for (int y = 0; y < size; y++)
         for (int x = 0; x < size; x++, pixels += 3) {
             int iy = y + top, ix = x + left;

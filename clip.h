@@ -46,6 +46,7 @@ typedef struct {
 typedef struct {
     int side, h, w, crop_h, crop_w;
     bool resize, crop;
+    bool even;                             /* open_clip: half a pixel goes to the even side */
     Filter filter;
     double mean[3], std[3];
 } ClipPrepare;
@@ -62,9 +63,9 @@ typedef struct {
     double logit_scale;                    /* e^logit_scale of the file */
 } Clip;
 
-/* Open a CLIPModel folder: config.json, model.safetensors (or shards), tokenizer, preprocessor.  On
- * failure nothing stays open.  The tokenizer may come from another folder; NULL: the model's
- * own. */
+/* Open a CLIPModel folder: config.json, model.safetensors (or shards), tokenizer, preprocessor; or
+ * an open_clip folder (original.h).  On failure nothing stays open.  The tokenizer may come from
+ * another folder; NULL: the model's own. */
 bool clip_open(Clip *c, const char *folder, const char *tokenizer, Error *e);
 void clip_close(Clip *c);
 /* Bytes of arena that the largest single text or picture needs. */
@@ -91,6 +92,8 @@ void softmax(const double *x, int n, double *p);
 /* A CLIPTextModel folder (config.json and model.safetensors, with or without the prefix
  * text_model.). */
 bool clip_text_open(ClipText *t, Weights *w, const char *folder, Error *e);
+/* The same of tensors that are open; where: what messages call the config. */
+bool clip_text_open_as(ClipText *t, Weights *w, const Json *config, const char *where, Error *e);
 void clip_text_close(ClipText *t);
 /* CLIPTextModel: ids [b][n] -> last_hidden_state [b,n,1,width].  skip: how many layers are left out
  * before the final norm (diffusers' clip_skip). */

@@ -75,6 +75,10 @@ unsigned verb_bit(const char *name);
  * the folder part/ of the bundle -m; or -m itself, if it is such a model.  The caller frees; NULL
  * with e: none, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
+/* The folder that a model's tokenizer comes from, when it is not its own: --tokenizer; for a
+ * checkpoint in one file that has none beside it, the CLIP model's.  The caller frees; NULL: its
+ * own. */
+char *model_tokenizer(const Args *a, const char *model);
 /* name below the folder of this program; the caller frees, NULL when out of memory. */
 char *beside_program(const char *name);
 /* Open CLIP, CLAP or both as the options say, with the phrases of the model, of weights/phrases
@@ -83,8 +87,9 @@ struct Fusion;
 bool fusion_begin(struct Fusion *f, Args *a, bool sees, bool hears, Error *e);
 /* What -m names, without looking into it: -m, $FUSION_MODEL, weights/tiny beside the program. */
 char *model_path(const Args *a, Error *e);
-/* "clip", "sd", "audioldm", "clap" or NULL: what kind of model a folder holds, by its config. */
-const char *model_kind(const char *folder);
+/* "clip", "sd", "audioldm", "clap" or NULL: what kind of model a folder holds, by its config, or a
+ * checkpoint, by its tensors. */
+const char *model_kind(const char *path);
 
 /* Threads and instruction set as asked. */
 bool choose_machine(const Args *a, Error *e);

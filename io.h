@@ -127,6 +127,8 @@ typedef struct {
     const void *at;                        /* in the map; alignment is not promised */
     int file;                              /* index into Weights.files */
     bool bound;                            /* some block owns it */
+    bool useless;                          /* a view knows it, and that no block wants it */
+    const char *stored;                    /* of a view: its name in the file; else NULL */
 } Entry;
 
 /* The tensors of one file, or of all shards of one index. */
@@ -137,6 +139,7 @@ typedef struct {
     Json **headers;                        /* of each file: metadata and names live here */
     int *by_name;                          /* entry numbers sorted by name */
     uint64_t *shapes;
+    struct View *view;                     /* what weights_view made; NULL: names of the file */
 } Weights;
 
 /* path: a .safetensors file, or a folder holding stem.safetensors, stem.safetensors.index.json with
@@ -147,6 +150,20 @@ void weights_close(Weights *w);
 const Entry *weights_find(const Weights *w, const char *name);            /* NULL when absent */
 /* The string-to-string metadata of file i as a JSON object, or NULL. */
 const Json *weights_metadata(const Weights *w, int i);
+
+/* The tensors under other names, where they lie.  A Rename is asked for each tensor, twice, and
+ * says what becomes of it; names go to out. */
+enum { VIEW_NAME = 160 };
+typedef enum {
+    ELSEWHERE,                             /* it is not of this view, which loses it */
+    USELESS,                               /* it keeps its name, no block will want it */
+    RENAMED,
+    THIRDS,                                /* its first dimension is three tensors: out[0..2] */
+    TRANSPOSED                             /* of rank 2: its transpose, a float copy */
+} Renaming;
+typedef Renaming Rename(const void *self, const Entry *t, char out[3][VIEW_NAME]);
+/* Make w, just opened, such a view. */
+bool weights_view(Weights *w, Rename *rename, const void *self, Error *e);
 
 /* ---- binding: from names in a file to fields of a struct ------------------------------------- */
 

@@ -733,6 +733,16 @@ bool unet_open(Unet *u, const char *folder, Error *e)
     return ok;
 }
 
+bool unet_open_as(Unet *u, Weights *w, const Json *config, const char *where, Error *e)
+{
+    UnetPlan plan;
+    *u = (Unet){ .weights = *w };
+    *w = (Weights){ 0 };
+    const bool ok = unet_read(u, &plan, config, where, e) && unet_bind(u, &plan, e);
+    if (!ok) unet_close(u);
+    return ok;
+}
+
 void unet_close(Unet *u)
 {
     for (int i = 0; i < u->levels; i++) { level_close(&u->down[i]); level_close(&u->up[i]); }
@@ -822,23 +832,38 @@ static bool vae_half(Vae *v, bool decoder, const int width[LEVELS], int layers, 
                 "%s.mid_block.attentions.0.", name);
 }
 
-bool vae_open(Vae *v, const char *folder, Error *e)
+static bool vae_bind(Vae *v, const int width[LEVELS], int layers, Error *e)
 {
     static const Bind table[] = {                     /* z latents, m moments */
         WEIGHT(Vae, quant, "quant_conv", "mm11", "m", OPTIONAL),
         WEIGHT(Vae, post_quant, "post_quant_conv", "zz11", "z", OPTIONAL),
         { 0 } };
+    return bind(&v->weights, v, table, DIMS(['z'] = v->latents, ['m'] = 2 * v->latents), e, "%s",
+                "")
+        && vae_half(v, false, width, layers, e) && vae_half(v, true, width, layers, e);
+}
+
+bool vae_open(Vae *v, const char *folder, Error *e)
+{
     *v = (Vae){ 0 };
     int width[LEVELS], layers;
     char *path = path_join(folder, "config.json");
     Json *config = json_read(path, 1 << 20, e);
     bool ok = config && vae_read(v, width, &layers, config, path, e)
         && weights_open(&v->weights, folder, "diffusion_pytorch_model|model", e)
-        && bind(&v->weights, v, table, DIMS(['z'] = v->latents, ['m'] = 2 * v->latents), e,
-                "%s", "")
-        && vae_half(v, false, width, layers, e) && vae_half(v, true, width, layers, e);
+        && vae_bind(v, width, layers, e);
     json_free(config);
     free(path);
+    if (!ok) vae_close(v);
+    return ok;
+}
+
+bool vae_open_as(Vae *v, Weights *w, const Json *config, const char *where, Error *e)
+{
+    int width[LEVELS], layers;
+    *v = (Vae){ .weights = *w };
+    *w = (Weights){ 0 };
+    const bool ok = vae_read(v, width, &layers, config, where, e) && vae_bind(v, width, layers, e);
     if (!ok) vae_close(v);
     return ok;
 }

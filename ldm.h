@@ -71,6 +71,8 @@ typedef struct {
 } Unet;
 
 bool unet_open(Unet *u, const char *folder, Error *e);
+/* The same of tensors that are open, which u takes; where: what messages call the config. */
+bool unet_open_as(Unet *u, Weights *w, const Json *config, const char *where, Error *e);
 void unet_close(Unet *u);
 /* The noise (or v) in x at time t, seen with context (u.context > 0) or class [B,1,1,class_width]
  * (u.class_width > 0); what a UNet has not is {0}. */
@@ -98,6 +100,7 @@ typedef struct {
 } Vae;
 
 bool vae_open(Vae *v, const char *folder, Error *e);
+bool vae_open_as(Vae *v, Weights *w, const Json *config, const char *where, Error *e);
 void vae_close(Vae *v);
 /* AutoencoderKL.encode: x [B,H,W,3] in -1..1 -> moments [B,H/f,W/f,2*latents]: mean, log
  * variance. */

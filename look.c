@@ -1,6 +1,7 @@
 /* look.c - the verbs that look inside: tokenize, inspect, compare. */
 #include "audioldm.h"
 #include "command.h"
+#include "original.h"
 #include "sd.h"
 
 #include <inttypes.h>
@@ -31,6 +32,11 @@ static char *tokenizer_folder(const Args *a, Error *e)
     for (size_t i = 0; i < countof(options) && !given; i++) given = options[i];
     char *path = given ? strdup(given) : model_path(a, e);
     if (!path || a->tokenizer) return path;
+    char *beside = file_exists(path) ? original_tokenizer(path) : NULL;
+    if (beside) {
+        free(path);
+        return beside;
+    }
     for (size_t i = 0; i < countof(places); i++) {
         char *inside = path_join(path, places[i]);
         if (inside && tokenizer_in(inside)) {
@@ -146,7 +152,9 @@ static void file_sha256(const File *f, char hex[65])
     sha256_end(&sum, hex);
 }
 
-static bool inspect_tensors(const Args *a, const char *path, Error *e)
+static bool inspect_checkpoint(Args *a, const Weights *w, Error *e);
+
+static bool inspect_tensors(Args *a, const char *path, Error *e)
 {
     Weights w;
     char hex[65];
@@ -167,8 +175,13 @@ static bool inspect_tensors(const Args *a, const char *path, Error *e)
     printf(a->json ? "{\"tensors\": %d, \"values\": %" PRIu64 ", \"bytes\": %" PRIu64 "}\n"
                    : "total\t%d tensors\t%" PRIu64 " values\t%" PRIu64 " bytes\n",
            w.count, values, bytes);
+    const Family family = original_family(&w);
+    if (family.what)
+        printf(a->json ? "{\"holds\": \"%s\", \"supported\": %s}\n" : "holds\t%s%s\n", family.what,
+               a->json ? family.sd ? "true" : "false" : family.sd ? "" : ", not read as a model");
+    const bool ok = !family.sd || inspect_checkpoint(a, &w, e);
     weights_close(&w);
-    return true;
+    return ok;
 }
 
 /* ---- inspect: a model folder ----------------------------------------------------------------- */
@@ -185,13 +198,18 @@ static void print_stranger(void *self, const Entry *t)
 static void print_part(Args *a, const char *name, const Weights *w)
 {
     char hex[65];
-    int bound = 0, unknown = weights_unbound(w, IGNORED_TENSORS, print_stranger, a);
-    for (int i = 0; i < w->count; i++) bound += w->entries[i].bound;
+    int count = 0, bound = 0, unknown = weights_unbound(w, IGNORED_TENSORS, print_stranger, a);
+    for (int i = 0; i < w->count; i++) {
+        const Entry *t = &w->entries[i];
+        if (i && t->stored && t->stored == t[-1].stored) continue;     /* thirds of one tensor */
+        count++;
+        bound += t->bound;
+    }
     printf(a->json ? "{\"part\": \"%s\", \"tensors\": %d, \"bound\": %d, \"ignored\": %d, "
                      "\"unknown\": %d, \"missing\": 0}\n"
                    : "%s\t%d tensors\t%d bound\t%d ignored\t%d unknown\t0 missing\n",
-           name, w->count, bound, w->count - bound - unknown, unknown);
-    for (int i = 0; a->sha256 && i < w->file_count; i++) {
+           name, count, bound, count - bound - unknown, unknown);
+    for (int i = 0; a->sha256 && !w->view && i < w->file_count; i++) {
         file_sha256(&w->files[i], hex);
         fputs(a->json ? "{\"file\": " : "sha256\t", stdout);
         (a->json ? print_json : print_field)(w->files[i].path);
@@ -300,6 +318,49 @@ static void folder_class(const char *folder, char *out, size_t room)
     snprintf(out, room, "%s", name && name->type == JSON_STRING ? name->text : "");
     json_free(config);
     free(path);
+}
+
+/* What is of no part: averages of training, the buffers of its schedule; and what nobody knows. */
+static void print_rest(Args *a, const Weights *w)
+{
+    int averages = 0, buffers = 0, unknown = 0;
+    for (int i = 0; i < w->count; i++) {
+        const OriginalPlace place = original_place(&w->entries[i]);
+        averages += place == IN_EMA;
+        buffers += place == IN_SCHEDULE;
+        if (place != IN_NOTHING) continue;
+        print_stranger(a, &w->entries[i]);
+        unknown++;
+    }
+    printf(a->json ? "{\"part\": \"rest\", \"tensors\": %d, \"model_ema\": %d, \"schedule\": %d, "
+                     "\"unknown\": %d}\n"
+                   : "rest\t%d tensors\t%d of model_ema ignored\t%d of the schedule ignored\t"
+                     "%d unknown\n",
+           averages + buffers + unknown, averages, buffers, unknown);
+}
+
+/* A checkpoint in the original names: its parts, which need no tokenizer here. */
+static bool inspect_checkpoint(Args *a, const Weights *w, Error *e)
+{
+    Original o;
+    ClipText t = { 0 };
+    Unet u = { 0 };
+    Vae v = { 0 };
+    if (!original_open(&o, w->path, e)) return false;
+    const bool ok = clip_text_open_as(&t, &o.text.weights, o.text.config, o.text.where, e)
+        && unet_open_as(&u, &o.unet.weights, o.unet.config, o.unet.where, e)
+        && vae_open_as(&v, &o.vae.weights, o.vae.config, o.vae.where, e);
+    if (ok) {
+        print_part(a, "text_encoder", &o.text.weights);
+        print_part(a, "unet", &u.weights);
+        print_part(a, "vae", &v.weights);
+        print_rest(a, w);
+    }
+    clip_text_close(&t);
+    unet_close(&u);
+    vae_close(&v);
+    original_close(&o);
+    return ok;
 }
 
 typedef bool Inspect(Args *a, const char *folder, Error *e);

@@ -2,6 +2,7 @@
  * Read in this order: the two tables, help, what verbs share, signals, main. */
 #include "command.h"
 #include "fusion.h"
+#include "original.h"
 #include "sampler.h"
 
 #include <errno.h>
@@ -141,7 +142,7 @@ static const char *devices(void) { return "cpu"; }
 
 const Opt option_table[] = {
     { "model", 'm', OPT_TEXT, A(model), .value = "PATH", .verbs = (COMPUTES & ~SELFTEST) | TOKENIZE,
-      .help = "bundle or model folder [$FUSION_MODEL, weights/tiny]" },
+      .help = "bundle, model folder or checkpoint [$FUSION_MODEL, weights/tiny]" },
     { "clip", 0, OPT_TEXT, A(clip), .value = "PATH",
       .verbs = IMAGE | JOINS | STORY | READS | FINDS | TOKENIZE | BENCH,
       .help = "the CLIP model from elsewhere" },
@@ -595,8 +596,19 @@ static size_t part_number(const char *part)
     return i;
 }
 
+/* What a checkpoint in one file is: "sd", or NULL. */
+static const char *file_kind(const char *path)
+{
+    Weights w;
+    if (!weights_open(&w, path, NULL, &(Error){ 0 })) return NULL;
+    const char *kind = original_family(&w).sd ? "sd" : NULL;
+    weights_close(&w);
+    return kind;
+}
+
 const char *model_kind(const char *folder)
 {
+    if (file_exists(folder)) return file_kind(folder);
     const bool pipeline = holds(folder, "model_index.json");
     char *path = path_join(folder, pipeline ? "model_index.json" : "config.json");
     Json *config = path ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
@@ -612,7 +624,7 @@ const char *model_kind(const char *folder)
     }
     json_free(config);
     free(path);
-    return kind;
+    return kind || pipeline || !open_clip_is(folder) ? kind : "clip";
 }
 
 /* False, with e, when the folder's config.json is broken or tells of another model. */
@@ -628,20 +640,32 @@ static bool config_readable(const char *folder, const char *want, Error *e)
     return false;
 }
 
+/* Why the file is no model of parts[i]. */
+static void no_checkpoint(const char *path, size_t i, Error *e)
+{
+    const char *checkpoint = strcmp(parts[i].part, "sd") ? "" : " or a .safetensors checkpoint";
+    Weights w;
+    File f;
+    if (!file_map(&f, path, 0, e)) return;
+    const char *foreign = foreign_format(f.at, f.size);
+    const bool other = foreign && strcmp(foreign, "a safetensors file");
+    if (other) fail(e, "%s: model: found %s, want a model folder%s", path, foreign, checkpoint);
+    file_unmap(&f);
+    if (other || !weights_open(&w, path, NULL, e)) return;
+    const Family family = original_family(&w);
+    fail(e, "%s: model: found %s%s, want %s%s", path,
+         family.what ? family.what : "tensors of no known model", family.hint, parts[i].folder,
+         checkpoint);
+    weights_close(&w);
+}
+
 /* Why path is no model of this kind. */
 static void no_model(const char *path, const char *part, Error *e)
 {
     const size_t i = part_number(part);
     const char *kind = folder_exists(path) ? model_kind(path) : NULL;
-    if (file_exists(path)) {
-        File f;
-        if (!file_map(&f, path, 0, e)) return;
-        const char *foreign = foreign_format(f.at, f.size);
-        if (foreign && strcmp(foreign, "a safetensors file"))
-            fail(e, "%s: model: found %s, want a model folder", path, foreign);
-        else fail(e, "%s: single-file checkpoints are not read yet, want a model folder", path);
-        file_unmap(&f);
-    } else if (!folder_exists(path))
+    if (file_exists(path)) no_checkpoint(path, i, e);
+    else if (!folder_exists(path))
         fail(e, "%s: no such file or folder, want a model folder", path);
     else if (kind)
         fail(e, "%s: model: found %s, want %s", path, parts[part_number(kind)].folder,
@@ -668,6 +692,15 @@ char *model_part(const Args *a, const char *part, Error *e)
     no_model(path, part, e);
     free(path);
     return NULL;
+}
+
+char *model_tokenizer(const Args *a, const char *model)
+{
+    const char *from = getenv("FUSION_MODEL");
+    if (a->tokenizer) return strdup(a->tokenizer);
+    if (!file_exists(model) || (!a->clip && !a->model && !(from && *from))) return NULL;
+    char *beside = original_tokenizer(model);
+    return beside ? beside : model_part(a, "clip", &(Error){ 0 });
 }
 
 /* ---- traces ---------------------------------------------------------------------------------- */

@@ -399,7 +399,8 @@ bool make_image(Args *a, bool silent, Error *e)
     Maker k = { .a = a, .bar = !a->quiet && isatty(2), .silent = silent };
     Trace *trace = NULL;
     char *folder = choose_machine(a, e) ? model_part(a, "sd", e) : NULL;
-    bool open = folder && sd_open(&k.sd, folder, a->tokenizer, e), ok = open;
+    char *tokenizer = folder ? model_tokenizer(a, folder) : NULL;
+    bool open = folder && sd_open(&k.sd, folder, tokenizer, e), ok = open;
     if (open) {
         tell_unused(a, &k.sd.text_weights);
         tell_unused(a, &k.sd.unet.weights);
@@ -414,6 +415,7 @@ bool make_image(Args *a, bool silent, Error *e)
         ok = trace_end(trace, ok, e);
     }
     free(folder);
+    free(tokenizer);
     free(k.latents);
     free(k.saved);
     free(k.embeds[0]);

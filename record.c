@@ -293,6 +293,10 @@ char *hash_models(const char *folder, const Weights *const *parts, int count, Er
         for (int j = 0; j < parts[i]->file_count; j++) {
             const File *f = &parts[i]->files[j];
             const char *name = strncmp(f->path, folder, below) ? f->path : f->path + below;
+            if (!*name) {                                  /* all parts in one file: counts once */
+                if (i) continue;
+                name = strrchr(folder, '/') ? strrchr(folder, '/') : folder;
+            }
             hash_file(f, hex);
             fprintf(out, "%s%s %s", i + j ? "\n" : "", hex, name + strspn(name, "/"));
             if (f->size > HASHED) fprintf(out, " (header of %zu bytes)", f->size);

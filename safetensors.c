@@ -482,6 +482,122 @@ bool weights_open(Weights *w, const char *path, const char *stem, Error *e)
     return ok;
 }
 
+/* ---- views ----------------------------------------------------------------------------------- */
+
+/* What the entries of a view point to. */
+struct View { char (*names)[VIEW_NAME]; uint64_t *shapes; float *values; };
+
+/* Room for the entries of a view of w, its names, shapes and copies. */
+static struct View *view_room(const Weights *w, Rename *rename, const void *self, Entry **entries,
+                              Error *e)
+{
+    char names[3][VIEW_NAME];
+    size_t count = 0, dims = 0, values = 0;
+    for (int i = 0; i < w->count; i++) {
+        const Entry *t = &w->entries[i];
+        const Renaming how = rename(self, t, names);
+        count += how == THIRDS ? 3 : how != ELSEWHERE;
+        if (how == THIRDS || how == TRANSPOSED) dims += (size_t)t->rank;
+        if (how == TRANSPOSED) values += (size_t)(t->end - t->begin) / 2;     /* F16 at the least */
+    }
+    struct View *v = calloc(1, sizeof *v);
+    *entries = calloc(count + 1, sizeof **entries);
+    if (v) {
+        v->names = calloc(count + 1, sizeof *v->names);
+        v->shapes = calloc(dims + 1, sizeof *v->shapes);
+        v->values = calloc(values + 1, sizeof *v->values);
+    }
+    if (!v || !*entries || !v->names || !v->shapes || !v->values)
+        out_of_memory(e, w->path, count * sizeof **entries, "the names of its tensors");
+    return v;
+}
+
+/* A third of t; its shape goes to shape. */
+static bool view_thirds(Entry *out, const Entry *t, uint64_t *shape, const char *path, Error *e)
+{
+    const uint64_t bytes = (t->end - t->begin) / 3;
+    if (!t->rank || t->shape[0] % 3)
+        return wrong(e, path, t, "want its first dimension to be three of one size");
+    memcpy(shape, t->shape, (size_t)t->rank * sizeof *shape);
+    shape[0] /= 3;
+    for (int i = 0; i < 3; i++) {
+        out[i].shape = shape;
+        out[i].begin = t->begin + (uint64_t)i * bytes;
+        out[i].end = out[i].begin + bytes;
+        out[i].at = (const char *)t->at + (size_t)i * bytes;
+    }
+    return true;
+}
+
+/* [n,m] -> [m,n], in floats at values. */
+static bool view_transpose(Entry *out, const Entry *t, uint64_t *shape, float *values,
+                           const char *path, Error *e)
+{
+    if (t->rank != 2 || t->type == NOT_COMPUTED)
+        return wrong(e, path, t, "found %s of rank %d, want a matrix of F32, F16 or BF16", t->dtype,
+                     t->rank);
+    const size_t n = (size_t)t->shape[0], m = (size_t)t->shape[1];
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < m; j++)
+            weight_read((Weight){ .at = t->at, .type = t->type }, i * m + j, 1, &values[j * n + i]);
+    shape[0] = m;
+    shape[1] = n;
+    out->shape = shape;
+    out->type = F32;
+    out->at = values;
+    return true;
+}
+
+bool weights_view(Weights *w, Rename *rename, const void *self, Error *e)
+{
+    Entry *entries, *out;
+    struct View *v = view_room(w, rename, self, &entries, e);
+    uint64_t *shape = v ? v->shapes : NULL;
+    float *values = v ? v->values : NULL;
+    size_t named = 0;
+    bool ok = !e->code;
+    out = entries;
+    for (int i = 0; ok && i < w->count; i++) {
+        const Entry *t = &w->entries[i];
+        const Renaming how = rename(self, t, &v->names[named]);
+        const int parts = how == ELSEWHERE ? 0 : how == THIRDS ? 3 : 1;
+        for (int j = 0; j < parts; j++) {
+            out[j] = *t;
+            out[j].stored = t->name;
+            if ((out[j].useless = how == USELESS)) continue;
+            out[j].name = v->names[named++];
+            out[j].name_length = strlen(out[j].name);
+        }
+        const char *path = w->files[t->file].path;
+        if (how == THIRDS) ok = view_thirds(out, t, shape, path, e);
+        if (how == TRANSPOSED) ok = view_transpose(out, t, shape, values, path, e);
+        if (how == THIRDS || how == TRANSPOSED) shape += t->rank;
+        if (how == TRANSPOSED) values += (size_t)(t->end - t->begin) / 2;
+        out += parts;
+    }
+    w->view = v;
+    free(w->entries);
+    w->entries = entries;
+    w->count = ok ? (int)(out - entries) : 0;
+    free(w->by_name);
+    w->by_name = calloc((size_t)w->count + 1, sizeof *w->by_name);
+    Entry **sorted = calloc((size_t)w->count + 1, sizeof *sorted);
+    if (ok && (!w->by_name || !sorted))
+        ok = out_of_memory(e, w->path, (size_t)w->count * sizeof *sorted, "the list of its names");
+    ok = ok && sort_names(w, sorted, e);
+    free(sorted);
+    return ok;
+}
+
+static void view_free(struct View *v)
+{
+    if (!v) return;
+    free(v->names);
+    free(v->shapes);
+    free(v->values);
+    free(v);
+}
+
 void weights_close(Weights *w)
 {
     for (int i = 0; i < w->file_count; i++) {
@@ -493,6 +609,7 @@ void weights_close(Weights *w)
     free(w->entries);
     free(w->by_name);
     free(w->shapes);
+    view_free(w->view);
     free(w->path);
     *w = (Weights){ 0 };
 }
@@ -567,13 +684,15 @@ static bool bind_row(Weights *w, Weight *field, const Bind *row, const Dims *dim
     *field = (Weight){ 0 };
     Entry *t = find_first(w, prefix, row->name);
     if (!t)
-        return row->flags & OPTIONAL || fail(e, "%s: %s%s: missing", w->path, prefix, row->name);
-    const char *path = w->files[t->file].path;
+        return row->flags & OPTIONAL
+            || fail(e, "%s: %s%s: missing%s", w->path, prefix, row->name,
+                    w->view ? " (in diffusers' and transformers' names)" : "");
+    const char *path = w->files[t->file].path, *name = t->stored ? t->stored : t->name;
     if (!shape_fits(t, row->shape, dims))
-        return fail(e, "%s: %s: shape is %s, want %s", path, t->name, found_shape(t, found),
+        return fail(e, "%s: %s: shape is %s, want %s", path, name, found_shape(t, found),
                     wanted_shape(row->shape, dims, wanted));
     if (t->type == NOT_COMPUTED)
-        return fail(e, "%s: %s: dtype is %s, want F32, F16 or BF16", path, t->name, t->dtype);
+        return fail(e, "%s: %s: dtype is %s, want F32, F16 or BF16", path, name, t->dtype);
     *field = (Weight){ .at = t->at, .type = t->type, .rank = t->rank };
     for (int i = 0; i < t->rank; i++) field->dim[i] = (int)t->shape[i];
     t->bound = true;
@@ -608,7 +727,7 @@ int weights_unbound(const Weights *w, const char *ignored,
     int count = 0;
     for (int i = 0; i < w->count; i++) {
         const Entry *t = &w->entries[i];
-        if (t->bound || ends_in(t, ignored)) continue;
+        if (t->bound || t->useless || ends_in(t, ignored)) continue;
         if (each) each(self, t);
         count++;
     }

@@ -3,6 +3,7 @@
  * Read in this order: the stages, the run, what is checked before, words, opening.
  * Not here: SDXL, safety checkers. */
 #include "sd.h"
+#include "original.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -653,8 +654,72 @@ static bool parts_fit(Sd *s, Error *e)
     return true;
 }
 
+/* Whether a UNet predicts v: where latents of 0.5 at t = 999, seen with a text of 0.5, are nearly
+ * all noise to it, noise comes out as itself, and v far below.
+ *                                                    (the test of AUTOMATIC1111's web interface) */
+static bool predicts_v(const Unet *u, bool *v, Error *e)
+{
+    const int side = imax(8, 1 << (u->levels - 1));
+    Arena m = { 0 };
+    double sum = 0;
+    Tensor x = { 0 }, context, y = { 0 };
+    for (int pass = 0; pass < 2; pass++) {                 /* count the memory, then compute */
+        if (pass && !arena_open(&m, m.peak, NULL, e)) return false;
+        x = tensor(&m, 1, side, side, u->in);
+        context = tensor(&m, 1, 2, 1, u->context);
+        for (size_t i = 0; pass && i < tensor_count(x); i++) x.at[i] = 0.5f;
+        for (size_t i = 0; pass && i < tensor_count(context); i++) context.at[i] = 0.5f;
+        y = unet(&m, u, x, 999, context, (Tensor){ 0 });
+    }
+    for (size_t i = 0; i < tensor_count(y); i++) sum += (double)y.at[i] - 0.5;
+    *v = sum / (double)tensor_count(y) < -1;
+    arena_close(&m);
+    return true;
+}
+
+/* The schedule of a checkpoint.  One that was asked for v is the larger model, unless its config
+ * says what it is. */
+static bool schedule_original(Sd *s, Original *o, Error *e)
+{
+    bool v = false;
+    if (o->asks_unet && s->unet.context) {
+        if (!predicts_v(&s->unet, &v, e)
+            || !(o->schedule = original_schedule(o->sd, v, e))) return false;
+        if (v && !strcmp(o->unet.where, s->path)) s->unet.size = 96;
+    }
+    return schedules_read(s, o->schedule, o->schedule_where, e);
+}
+
+/* A checkpoint in one file. */
+static bool open_file(Sd *s, const char *path, const char *tokenizer, Error *e)
+{
+    Original o;
+    char *beside = tokenizer ? NULL : original_tokenizer(path);
+    *s = (Sd){ .path = strdup(path) };
+    bool opened = s->path && original_open(&o, path, e), ok = opened;
+    if (ok && !tokenizer && !beside)
+        ok = fail(e, "%s: no tokenizer beside it, want tokenizer/, tokenizer.json or vocab.json + "
+                  "merges.txt, or another folder's with --tokenizer", path);
+    ok = ok && (s->tok = tok_open(tokenizer ? tokenizer : beside, e)) != NULL;
+    if (ok && o.sd == 2) tok_pad_with(s->tok, 0);                      /* as open_clip pads */
+    if (ok) {
+        s->text_weights = o.text.weights;
+        o.text.weights = (Weights){ 0 };
+    }
+    ok = ok && clip_text_open_as(&s->text, &s->text_weights, o.text.config, o.text.where, e)
+        && unet_open_as(&s->unet, &o.unet.weights, o.unet.config, o.unet.where, e)
+        && vae_open_as(&s->vae, &o.vae.weights, o.vae.config, o.vae.where, e) && parts_fit(s, e)
+        && schedule_original(s, &o, e);
+    s->size = ok ? s->unet.size * s->vae.factor : 0;
+    if (opened) original_close(&o);
+    free(beside);
+    if (!ok) sd_close(s);
+    return ok;
+}
+
 bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e)
 {
+    if (file_exists(folder)) return open_file(s, folder, tokenizer, e);
     *s = (Sd){ .path = path_join(folder, "") };
     char *tok = path_join(folder, "tokenizer"), *text = path_join(folder, "text_encoder");
     char *unet = path_join(folder, "unet"), *vae = path_join(folder, "vae");

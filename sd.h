@@ -32,7 +32,8 @@ typedef struct {
     Adapters adapters;
 } Sd;
 
-/* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/.
+/* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/.  Or a
+ * checkpoint in one file, in the original names (original.h), with a tokenizer beside it.
  * tokenizer: another folder to read it from, or NULL. */
 bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e);
 void sd_close(Sd *s);

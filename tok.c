@@ -1282,6 +1282,7 @@ int tok_vocabulary(const Tok *t) { return (int)t->piece.n; }
 int tok_start(const Tok *t) { return t->start; }
 int tok_end(const Tok *t) { return t->end; }
 int tok_padding(const Tok *t) { return t->padding; }
+void tok_pad_with(Tok *t, int id) { t->padding = id; }
 int tok_max_length(const Tok *t) { return t->max_length; }
 
 const char *tok_piece(const Tok *t, int id)

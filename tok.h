@@ -42,6 +42,7 @@ bool tok_fit(const Tok *t, Ids *ids, int length, int *lost, Error *e);
 
 int tok_vocabulary(const Tok *t);                              /* ids are below this */
 int tok_start(const Tok *t), tok_end(const Tok *t), tok_padding(const Tok *t);
+void tok_pad_with(Tok *t, int id);                             /* another padding token */
 /* model_max_length of tokenizer_config.json, or 0 when the folder does not say. */
 int tok_max_length(const Tok *t);
 

@@ -114,7 +114,7 @@ fails  "nowhere: no such file or folder"                     image -m "$dir/nowh
 fails  "model: found a CLIP folder, want Stable Diffusion"   image -m $clip -p x
 fails  "model: found a Stable Diffusion folder, want CLIP"   embed -m $sd -p x
 fails  "no model here"                                       image -m "$dir" -p x
-fails  "single-file checkpoints are not read yet"            image -m $clip/model.safetensors -p x
+fails  "found a CLIP model of a transformers folder: give the whole folder, want a Stable Diffusion folder" image -m $clip/model.safetensors -p x
 printf 'version https://git-lfs.github.com/spec/v1\n' > "$dir/pointer.safetensors"
 fails  "a Git LFS pointer"                                   image -m "$dir/pointer.safetensors" -p x
 fails  "a Git LFS pointer"                                   inspect "$dir/pointer.safetensors"

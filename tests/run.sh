@@ -1,11 +1,12 @@
 # run.sh TEST... - run test programs, then the checks of the command, and sum their last lines.
 # RUN is put before each program: an emulator for cross builds.
 export OMP_WAIT_POLICY=passive              # seven threads on a busy machine wait, not spin
+export FUSION_TESTS="${1%/*}"               # where the test programs are
 passed=0
 failed=0
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
-for test in "$@" tests/cli.sh tests/adapters.sh tests/mask.sh tests/join.sh tests/find.sh tests/story.sh tests/same.sh; do
+for test in "$@" tests/cli.sh tests/adapters.sh tests/layouts.sh tests/mask.sh tests/join.sh tests/find.sh tests/story.sh tests/same.sh; do
     case $test in
     *.sh) sh "$test" "$FUSION" > "$log" 2>&1 ;;
     *) $RUN "$test" > "$log" 2>&1 ;;
