@@ -50,10 +50,30 @@ static int model_dim(const Fusion *f, int model)
     return model == BY_CLIP ? f->clip.dim : f->clap.dim;
 }
 
+/* Traces name every text of a run: clip.text0, clip.text1, ... */
 static bool embed_text(Fusion *f, int model, const char *text, float *out, Error *e)
 {
-    return model == BY_CLIP ? clip_embed_text(&f->clip, &f->m, text, out, NULL, e)
-                            : clap_embed_text(&f->clap, &f->m, text, out, NULL, e);
+    trace_enter(model == BY_CLIP ? "clip.text%d" : "clap.text%d", f->texts[model]++);
+    const bool ok = model == BY_CLIP ? clip_embed_text(&f->clip, &f->m, text, out, NULL, e)
+                                     : clap_embed_text(&f->clap, &f->m, text, out, NULL, e);
+    trace_leave();
+    return ok;
+}
+
+static bool embed_picture(Fusion *f, Picture *p, float *out, Error *e)
+{
+    trace_enter("clip.picture%d", f->pictures++);
+    const bool ok = clip_embed_picture(&f->clip, &f->m, p, out, e);
+    trace_leave();
+    return ok;
+}
+
+static bool embed_sound(Fusion *f, const Sound *s, float *out, Error *e)
+{
+    trace_enter("clap.sound%d", f->sounds++);
+    const bool ok = clap_embed_sound(&f->clap, &f->m, s, out, e);
+    trace_leave();
+    return ok;
 }
 
 /* One wording: its embedding as it is.  Several: the sum of theirs, each divided by its length. */
@@ -228,7 +248,7 @@ bool caption_picture(Fusion *f, Picture *p, double confidence, Caption *out, Err
     if (!fusion_see_phrases(f, e)) return false;
     float *vector = malloc((size_t)f->clip.dim * sizeof *vector);
     const bool ok = (vector || no_memory(e, "an embedding"))
-        && clip_embed_picture(&f->clip, &f->m, p, vector, e)
+        && embed_picture(f, p, vector, e)
         && caption_vector(f, vector, confidence, out, e);
     free(vector);
     return ok;
@@ -293,7 +313,7 @@ bool caption_sound(Fusion *f, const Sound *s, double above, Hearing *out, Error 
     if (!fusion_hear_phrases(f, e)) return false;
     float *vector = malloc((size_t)f->clap.dim * sizeof *vector);
     const bool ok = (vector || no_memory(e, "an embedding"))
-        && clap_embed_sound(&f->clap, &f->m, s, vector, e)
+        && embed_sound(f, s, vector, e)
         && hearing_vector(f, vector, above, out, e);
     free(vector);
     return ok;
@@ -609,8 +629,8 @@ static bool embed_all(Fusion *f, const char *text, Picture *p, const Sound *s, V
 {
     if (text && f->sees && !embed_text(f, BY_CLIP, text, v->text_clip, e)) return false;
     if (text && f->hears && s && !embed_text(f, BY_CLAP, text, v->text_clap, e)) return false;
-    if (p && !clip_embed_picture(&f->clip, &f->m, p, v->picture, e)) return false;
-    return !s || clap_embed_sound(&f->clap, &f->m, s, v->sound, e);
+    if (p && !embed_picture(f, p, v->picture, e)) return false;
+    return !s || embed_sound(f, s, v->sound, e);
 }
 
 bool check_agree(Fusion *f, const char *text, Picture *p, const Sound *s, double from,

@@ -89,6 +89,7 @@ typedef struct Fusion {
     bool sees, hears;                      /* which of them is open */
     Arena m;
     Phrases phrases;                       /* read before the first use, then left alone */
+    int texts[2], pictures, sounds;        /* embedded so far, for names in traces */
     /* sentences that check_agree draws: CLIP's and CLAP's embeddings [DRAWS][dim], when needed */
     float *drawn[2][LANGUAGES];
 } Fusion;

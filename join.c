@@ -268,9 +268,12 @@ int verb_caption(Args *a, Error *e)
     for (int i = 0; i < files->count; i++) sounds += is_wav(files->at[i]);
     const int pictures = files->count - sounds;
     if (!fusion_begin(&f, a, pictures > 0, sounds > 0, e)) return 1;
-    bool ok = plan_joining(a, &f, pictures, sounds, false, e);
+    Trace *trace = NULL;
+    bool ok = plan_joining(a, &f, pictures, sounds, false, e)
+        && (a->plan || trace_begin(&trace, a, e));
     for (int i = 0; ok && !a->plan && i < files->count; i++)
         ok = (is_wav(files->at[i]) ? tell_heard : tell_seen)(a, &f, files->at[i], e);
+    ok = trace_end(trace, ok, e);
     fusion_close(&f);
     return ok ? 0 : 1;
 }
@@ -344,6 +347,7 @@ int verb_check(Args *a, Error *e)
     Picture p = { 0 };
     Sound s = { 0 };
     Verdict v;
+    Trace *trace = NULL;
     if (text + sees + hears < 2)
         return misuse(e, "check: want two or three of -p TEXT, --image FILE, --audio FILE"), 2;
     if ((sees && !read_picture(&p, a->image, e)) || (hears && !read_sound(&s, a->audio, e))
@@ -352,9 +356,11 @@ int verb_check(Args *a, Error *e)
         sound_free(&s);
         return 1;
     }
-    const bool ok = plan_joining(a, &f, sees, hears, true, e)
-        && (a->plan || check_agree(&f, a->prompt, sees ? &p : NULL, hears ? &s : NULL,
-                                   a->threshold, &v, e));
+    bool ok = plan_joining(a, &f, sees, hears, true, e)
+        && (a->plan || (trace_begin(&trace, a, e)
+                        && check_agree(&f, a->prompt, sees ? &p : NULL, hears ? &s : NULL,
+                                       a->threshold, &v, e)));
+    ok = trace_end(trace, ok, e);
     picture_free(&p);
     sound_free(&s);
     fusion_close(&f);
@@ -454,10 +460,14 @@ int verb_soundscape(Args *a, Error *e)
     Plans plans = { .of = "CLIP" };
     a->batch = 1;
     a->plans = a->plan ? &plans : NULL;
-    bool ok = audio_ready(a, e) && order_soundscape(a, e);
+    Trace *trace = NULL;
+    bool ok = audio_ready(a, e) && (a->plan || trace_begin(&trace, a, e))
+        && order_soundscape(a, e);
     plans.of = "AudioLDM";
     for (int i = given; i < a->layers.count; i++) ordered[i - given] = (char *)a->layers.at[i];
+    a->trace = NULL;                                       /* it goes on in this one */
     ok = ok && make_audio(a, false, e);
+    ok = trace_end(trace, ok, e);
     a->plans = NULL;
     if (ok && a->plan) print_plan(a, plans.stages, plans.count);
     for (int i = 0; i < LAYERS_MOST; i++) free(ordered[i]);

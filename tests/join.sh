@@ -39,6 +39,19 @@ theirs=$(fusion score -m $models/clap -p "a dog barking" "$dir/dog.wav" 2> /dev/
 [ -n "$ours" ] && [ "$ours" = "$theirs" ] || wrong="'$ours', score says '$theirs'"
 verdict "caption's cosine is score's, sound"
 
+# traced NAME VERB...: the run's trace holds a tensor of that name.
+traced() {
+    name=$1
+    shift
+    attempt 0 "$@" --trace "$dir/t.safetensors"
+    fusion inspect "$dir/t.safetensors" > "$out" 2> "$err"
+    holds "$name"
+    verdict "$1 --trace"
+}
+traced clip.text0.text_model.encoder.layers.0      caption $cat "$dir/dog.wav" $seen $heard $words
+traced clap.sound0.audio_                          caption $cat "$dir/dog.wav" $seen $heard $words
+fails  "cannot write"                              caption $cat $seen $words --trace "$dir/nowhere/t.safetensors"
+
 # ---- phrases ------------------------------------------------------------------------------------------
 
 printf '[subject]\na cat | a cat\n' > "$dir/bad.txt"
@@ -76,6 +89,7 @@ fails  "rgb.png: found a picture, want a sound"    check -p x --audio $cat $hear
 good   "verdict	they agree"                        check -p "a dog" --image $cat $seen $words --threshold 0
 no     "verdict	they do not agree"                 check -p "a dog" --image $cat $seen $words --threshold 100
 no     "verdict	pas d'accord"                      check -p "a dog" --image $cat $seen $words --threshold 100 --lang fr
+traced clap.text1.text_projection                  check -p "a dog" --image $cat --audio "$dir/dog.wav" $seen $heard $words --threshold 0
 attempt 0 check -p "a dog" --image $cat --audio "$dir/dog.wav" $seen $heard $words --threshold 0
 lines 4 "$out"; holds "text-picture	"; holds "text-sound	"; holds "picture-sound	"; verdict "check of three"
 good   '"agree": true, "verdict": "they agree'     check -p "a dog" --audio "$dir/dog.wav" $heard $words --threshold 0 --json
@@ -108,6 +122,8 @@ check  "the same sound in every language, at every thread count" cmp "$dir/a.wav
 good   "same"                                      verify "$dir/a.wav" --audioldm $models/audioldm
 good   'layer = "'                                 inspect "$dir/a.wav"
 good   '"layers": [{"sound": "'                    $scape --seed 3 -o "$dir/j.wav" --json
+traced clip.picture0.visual_projection             $scape --seed 3 -o "$dir/j.wav"
+traced layer0.step0.unet.conv_out                  $scape --seed 3 -o "$dir/j.wav"
 attempt 0 $scape --seed 3 -o - -q
 cmp -s "$out" "$dir/a.wav" || wrong="$wrong; other bytes"
 verdict "soundscape -o -"

@@ -113,7 +113,8 @@ def encode(count):
 
 
 def main():
-    args = arguments(__doc__, steps=100000, batch=8, rate=2e-3, crop=64, latents=0, decoder=0)
+    args = arguments(__doc__, steps=100000, batch=8, rate=2e-3, crop=64, latents=0, decoder=0,
+                     muon=0)
     if args.latents:
         return encode(args.latents)
     torch.manual_seed(0)
@@ -122,14 +123,15 @@ def main():
     if args.decoder:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-    run = Training("vae", vae, args, keep=0.998, weight_decay=1e-4, export=save)
+    run = Training("vae", vae, args, keep=0.998, weight_decay=1e-4, export=save,
+                   muon=args.muon)
     if args.decoder:                                   # the latents in use are the average's
         vae.load_state_dict(run.average.state_dict())
-    side = args.crop
+    side, errors = args.crop, torch.compile(errors_of) if args.compile else errors_of
     for step in run.steps():
         x = pixels(crops(seen, generator(2, step), args.batch, side))
         noise = torch.randn(len(x), CHANNELS, side // 8, side // 8)
-        pixel, edge, square, kl = errors_of(vae, x, noise)
+        pixel, edge, square, kl = errors(vae, x, noise)
         run.learn(pixel + edge + square + 2e-4 * kl, f"pixel {pixel.item():.4f}")
     measure(run.average)
 
