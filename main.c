@@ -248,9 +248,11 @@ const Opt option_table[] = {
     { "contact-sheet", 0, OPT_TEXT, A(sheet), .value = "FILE", .needs = "batch-count",
       .verbs = IMAGE,
       .help = "all pictures of a batch on one, .png" },
-    { "lora", 0, OPT_TEXTS, A(loras), .value = "FILE:WEIGHT", .verbs = IMAGE | VERIFY,
+    { "lora", 0, OPT_TEXTS, A(loras), .value = "FILE:WEIGHT",
+      .verbs = IMAGE | STORY | VERIFY,
       .help = "a LoRA, added to the weights as they are read; repeatable [weight 1]" },
-    { "embedding", 0, OPT_TEXTS, A(embeddings), .value = "FILE", .verbs = IMAGE | VERIFY,
+    { "embedding", 0, OPT_TEXTS, A(embeddings), .value = "FILE",
+      .verbs = IMAGE | STORY | VERIFY,
       .help = "a new word of prompts (textual inversion); repeatable" },
     { "latents", 0, OPT_TEXT, A(latents), .value = "FILE", .verbs = IMAGE | VERIFY,
       .help = "tensor latents [1,C,H/8,W/8] in place of the noise" },
@@ -769,8 +771,8 @@ static void on_stop(int number)
     raise(number);                                         /* pending until we return, then fatal */
 }
 
-/* A mapped file lost its pages: say which.  Any other fault is ours and keeps its name.  Threads that
- * read the same file fault together: the first speaks, the others wait for it to end the process. */
+/* A mapped file lost its pages: say which.  Any other fault is ours and keeps its name.  Threads
+ * that read the same file fault together: the first speaks, the others wait for the end. */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     static atomic_flag speaking = ATOMIC_FLAG_INIT;

@@ -41,6 +41,12 @@ static bool order_begin(Order *d, const Args *a, const char *verb, int argc, cha
     return true;
 }
 
+static void order_end(Order *d)
+{
+    d->args.loras = d->args.embeddings = (Texts){ 0 };     /* lent by the story's own options */
+    opt_free(&d->options);
+}
+
 static bool picture_order(Order *d, const Teller *k, int i, Error *e)
 {
     const Args *a = k->a;
@@ -50,6 +56,7 @@ static bool picture_order(Order *d, const Teller *k, int i, Error *e)
     d->args.steps = a->steps, d->args.guidance = a->guidance, d->args.eta = a->eta;
     d->args.method = a->method, d->args.schedule = a->schedule;
     d->args.clip_skip = a->clip_skip;
+    d->args.loras = a->loras, d->args.embeddings = a->embeddings;
     d->args.seed = k->tries[i].picture.seed;
     return true;
 }
@@ -149,7 +156,7 @@ static bool plan_one(Teller *k, int i, const char *of, bool begun, Order *d, Err
     d->args.plan = true, d->args.plans = &k->plans;
     d->args.quiet = true;
     const bool ok = begun && (*of == 'p' ? make_image : make_audio)(&d->args, true, &inner);
-    opt_free(&d->options);
+    order_end(d);
     return begun && (ok || blame_script(k, i, &inner, e));
 }
 
@@ -198,7 +205,7 @@ static bool make_picture(const Teller *k, int i, Part *to, Error *e)
     bool ok = picture_order(&d, k, i, e);
     d.args.into = &to->png;
     ok = ok && make_image(&d.args, true, e);
-    opt_free(&d.options);
+    order_end(&d);
     size_t n = 0;
     const uint8_t *bytes = ok ? output_bytes(to->png, &n) : NULL;
     return ok && picture_parse(&to->picture, bytes, n, "picture", e);
@@ -210,7 +217,7 @@ static bool make_sound(const Teller *k, int i, Part *to, Error *e)
     bool ok = sound_order(&d, k, i, e);
     d.args.into = &to->wav;
     ok = ok && make_audio(&d.args, true, e);
-    opt_free(&d.options);
+    order_end(&d);
     size_t n = 0;
     const uint8_t *bytes = ok ? output_bytes(to->wav, &n) : NULL;
     if (!ok || !sound_parse(&to->sound, bytes, n, "sound", e)) return false;

@@ -68,6 +68,11 @@ check "byte for byte" cmp "$dir/one.png" "$dir/t1/scene-1.png"
 check "the sound that audio makes" fusion audio --audioldm $models/audioldm -p birds --steps 2 --seed 7 \
     --seconds 0.52 -q -o "$dir/one.wav"
 check "byte for byte" cmp "$dir/one.wav" "$dir/t1/scene-1.wav"
+lora="--lora $models/adapters/lora-kohya.safetensors:0.7 --embedding $models/adapters/word.safetensors"
+check "story --lora" fusion story "$script" $quick $lora --seed 7 -q -o "$dir/lora"
+check "the picture that image --lora makes" fusion image --sd $models/sd1 -p "a lake at sunrise" --steps 2 --seed 7 \
+    $lora -q -o "$dir/one.png"
+check "byte for byte" cmp "$dir/one.png" "$dir/lora/scene-1.png"
 check "captions" grep -qx "a market &amp; &lt;rain&gt;" "$dir/t1/story.vtt"
 check "captions of narration" grep -qx "<v Narrator>It rains." "$dir/t1/story.vtt"
 check "no path in the page" sh -c "! grep -q '$dir' '$dir/t1/story.html'"
