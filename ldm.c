@@ -25,6 +25,78 @@ void channels_first(const float *from, size_t c, size_t n, float *to)
 /* What all blocks of one model share. */
 typedef struct { int groups; float eps; } NormRule;
 
+/* A large picture goes through norm1 and conv1 band by band, so that no whole normalised copy of it
+ * stands beside it.  Rows of a band: whole tiles of Winograd, so that all bits are those of the
+ * picture at once. */
+enum { BAND = 48 };
+static const size_t LARGE = (size_t)1 << 23;                                   /* values */
+
+static bool by_bands(const Arena *m, Tensor x)
+{
+    return tensor_count(x) >= LARGE && x.b == 1 && x.h > 2 * BAND && !x.tail_c && !m->wrap;
+}
+
+/* conv1(silu(norm1(x))) of rows first .. first + n, the scales of norm1 being known; above: the row
+ * before them, which may stand elsewhere. */
+static Tensor band_conv1(Arena *m, const Resnet *w, Tensor x, Tensor above, Tensor scales, int first,
+                         int n)
+{
+    const int before = first > 0, behind = first + n < x.h;
+    const double counted = m->weight_bytes;
+    Tensor in = tensor(m, 1, before + n + behind, x.w, x.c);
+    if (before) scale_to(band(in, 0, 1), above, scales, SILU);
+    scale_to(band(in, before, n + behind), band(x, first, n + behind), scales, SILU);
+    Tensor h = conv2d(m, in, &w->conv1, (Window){ .stride = 1, .before = 1, .after = 1,
+                                                  .above = before, .below = behind });
+    if (first) m->weight_bytes = counted;                                      /* the same again */
+    return h;
+}
+
+static void copy_rows(Tensor to, Tensor from)
+{
+    if (to.at) memmove(to.at, from.at, tensor_count(from) * sizeof(float));
+}
+
+/* conv1(silu(norm1(x))) into a tensor of its own. */
+static Tensor bands_conv1(Arena *m, NormRule rule, const Resnet *w, Tensor x)
+{
+    Tensor h = tensor(m, 1, x.h, x.w, w->conv1.w.dim[0]);
+    const size_t top = m->used;
+    Tensor scales = group_scales(m, x, &w->norm1, rule.groups, rule.eps);
+    const size_t used = m->used;
+    for (int first = 0, n; first < x.h; first += n, m->used = used) {
+        n = imin(BAND, x.h - first);
+        Tensor above = band(x, imax(0, first - 1), 1);
+        copy_rows(band(h, first, n), band_conv1(m, w, x, above, scales, first, n));
+    }
+    m->used = top;
+    return h;
+}
+
+/* The same for half the channels or fewer, in the place of x, which nobody needs any more: h from
+ * its beginning on, and behind it shortcut(x), which moves on as h grows.  Returns h; *y: the
+ * other. */
+static Tensor bands_in_place(Arena *m, NormRule rule, const Resnet *w, Tensor x, Tensor *y)
+{
+    const size_t top = m->used;
+    Tensor h = x, s = x, scales = group_scales(m, x, &w->norm1, rule.groups, rule.eps);
+    Tensor above = tensor(m, 1, 1, x.w, x.c);              /* of x, where it has been overwritten */
+    const size_t used = m->used;
+    h.c = s.c = w->conv1.w.dim[0];
+    for (int first = 0, n; first < x.h; first += n, m->used = used) {
+        n = imin(BAND, x.h - first);
+        Tensor part = linear(m, band(x, first, n), &w->shortcut);
+        Tensor made = band_conv1(m, w, x, above, scales, first, n);
+        copy_rows(above, band(x, first + n - 1, 1));
+        copy_rows(band(s, first + n, first), band(s, first, first));
+        copy_rows(band(h, first, n), made);
+        copy_rows(band(s, first + n + first, n), part);
+    }
+    m->used = top;
+    *y = band(s, x.h, x.h);
+    return h;
+}
+
 /* h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));
  * return shortcut(x) + conv2(silu(norm2(h)))                                  ResnetBlock2D.forward
  * ts = silu(temb), at NULL in a VAE.  owned: nobody needs x any more, the result may take its
@@ -32,19 +104,24 @@ typedef struct { int groups; float eps; } NormRule;
 static Tensor resnet(Arena *m, NormRule rule, const Resnet *w, Tensor x, Tensor ts, bool owned)
 {
     const size_t top = m->used;
-    const bool wider = w->shortcut.w.at != NULL;
-    Tensor y = x, time = { 0 };
+    const bool wider = w->shortcut.w.at != NULL,
+               bands = owned && !w->time.w.at && by_bands(m, x),
+               in_place = bands && wider && 2 * w->conv1.w.dim[0] <= x.c;
+    Tensor y = x, h = x, time = { 0 };
     if (x.tail_c && !wider) y = x = copy(m, x);
-    if (wider) y = linear(m, x, &w->shortcut);                                 /* [B,H,W,O] */
+    if (in_place) h = bands_in_place(m, rule, w, x, &y);
+    else if (wider) y = linear(m, x, &w->shortcut);                            /* [B,H,W,O] */
     if (w->time.w.at) time = linear(m, ts, &w->time);            /* [1,1,1,O] or [B,1,1,O] */
-    Tensor h = x;
-    if (owned && wider) group_norm_(m, h, &w->norm1, rule.groups, rule.eps, SILU);
-    else h = group_norm(m, x, &w->norm1, rule.groups, rule.eps, SILU);         /* [B,H,W,I] */
-    h = conv2d_plus(m, h, &w->conv1, SAME3, time);                             /* [B,H,W,O] */
+    if (bands && !in_place) h = bands_conv1(m, rule, w, x);
+    if (!bands) {
+        if (owned && wider) group_norm_(m, h, &w->norm1, rule.groups, rule.eps, SILU);
+        else h = group_norm(m, x, &w->norm1, rule.groups, rule.eps, SILU);     /* [B,H,W,I] */
+        h = conv2d_plus(m, h, &w->conv1, SAME3, time);                         /* [B,H,W,O] */
+    }
     group_norm_(m, h, &w->norm2, rule.groups, rule.eps, SILU);
     if (owned || wider) conv2d_into(m, y, h, &w->conv2, SAME3);
     else y = conv2d_plus(m, h, &w->conv2, SAME3, x);
-    if (owned && !wider) { m->used = top; return y; }
+    if (in_place || (owned && !wider)) { m->used = top; return y; }
     return keep(m, top, y);
 }
 

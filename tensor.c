@@ -238,6 +238,13 @@ Tensor item(Tensor x, int i)
     return x;
 }
 
+Tensor band(Tensor x, int first, int count)
+{
+    if (x.at) x.at += (size_t)first * (size_t)x.w * (size_t)x.c;
+    x.h = count;
+    return x;
+}
+
 Tensor as_tokens(Tensor x) { x.h *= x.w; x.w = 1; return x; }
 Tensor as_picture(Tensor x, int h, int w) { x.h = h; x.w = w; return x; }
 
@@ -348,7 +355,7 @@ static void point_rows(const Product *p, Source s, size_t first, size_t n, int k
     int oy = (int)(rest / (size_t)y.w), ox = (int)(rest % (size_t)y.w);
     const int dilation = imax(1, p->at.dilation), beside = p->kw > 1 ? p->at.before : 0;
     for (size_t i = 0; i < n; i++) {
-        int iy = oy * p->at.stride + ky * dilation - p->at.before;
+        int iy = (oy + p->at.above) * p->at.stride + ky * dilation - p->at.before;
         int ix = ox * p->at.stride + kx * dilation - beside;
         if (p->wrap) { iy = around(iy, h); ix = around(ix, w); }
         bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
@@ -599,14 +606,15 @@ static void wino_place(const Wino *n, size_t t, size_t *b, int *y, int *x)
 static void wino_input(const Product *p, const Wino *n, size_t t, float *v)
 {
     const Tensor x = p->x;
-    const int h = p->y.h, w = p->y.w, side = n->flat ? 6 : 1, apart = imax(1, p->at.dilation);
+    const int h = p->y.h + p->at.above + p->at.below, w = p->y.w, side = n->flat ? 6 : 1,
+              apart = imax(1, p->at.dilation);
     const float *pixel[36];
     size_t b;
     int y0, x0;
     wino_place(n, t, &b, &y0, &x0);
     for (int g = 0; g < n->groups; g++, v += n->per) {
         for (int i = 0; i < n->planes; i++) {
-            int iy = y0 + (3 * g + i / side) * apart - p->at.before;
+            int iy = y0 + p->at.above + (3 * g + i / side) * apart - p->at.before;
             int ix = n->flat ? x0 + i % side - 1 : 0;
             if (p->wrap) { iy = around(iy, h); ix = around(ix, w); }
             bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
@@ -748,7 +756,8 @@ static Tensor conv2d_out(Arena *m, Tensor x, const Linear *w, Window at)
 {
     int h = (at.h ? at.h : x.h) + at.before + at.after - w->w.dim[2];
     int across = (at.w ? at.w : x.w) + at.before + at.after - w->w.dim[3];
-    return tensor(m, x.b, h / at.stride + 1, across / at.stride + 1, w->w.dim[0]);
+    return tensor(m, x.b, h / at.stride + 1 - at.above - at.below, across / at.stride + 1,
+                  w->w.dim[0]);
 }
 
 Tensor conv2d_plus(Arena *m, Tensor x, const Linear *w, Window at, Tensor r)
@@ -1084,34 +1093,48 @@ static void group_affine(Tensor x, size_t b, int groups, float eps, const double
     }
 }
 
-static void group_norm_to(Arena *m, Tensor y, Tensor x, const Norm *w, int groups, float eps,
-                          Act act)
+Tensor group_scales(Arena *m, Tensor x, const Norm *w, int groups, float eps)
 {
-    const size_t top = m->used, c = (size_t)x.c, n = positions(x),
+    Tensor y = tensor(m, x.b, 2, 1, x.c);
+    const size_t top = m->used, c = (size_t)x.c, n = positions(x), items = (size_t)x.b,
                  spans = (n + SPAN_ROWS - 1) / SPAN_ROWS;
-    const size_t items = (size_t)x.b;
     const float *weight = take_vector(m, w->w, c, 1), *bias = take_vector(m, w->b, c, 0);
     double *sums = take(m, items * spans * 2 * c * sizeof(double));
-    float *scale = take_floats(m, items * c), *shift = take_floats(m, items * c);
-    const Kernels *k = chosen();
+    chosen();
     m->used = top;
-    if (!m->base) return;
+    if (!m->base) return y;
     #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
     for (size_t t = 0; t < items * spans; t++)
         span_sums(x, t / spans, t % spans, sums + t * 2 * c, sums + t * 2 * c + c);
     for (size_t b = 0; b < items; b++)
         group_affine(x, b, groups, eps, sums + b * spans * 2 * c, spans, weight, bias,
-                     scale + b * c, shift + b * c);
-    const size_t blocks = (n + SUM_ROWS - 1) / SUM_ROWS;
+                     y.at + b * 2 * c, y.at + b * 2 * c + c);
+    return y;
+}
+
+void scale_to(Tensor y, Tensor x, Tensor scales, Act act)
+{
+    const size_t n = positions(x), c = (size_t)x.c, blocks = (n + SUM_ROWS - 1) / SUM_ROWS;
+    const Kernels *k = chosen();
+    if (!x.at) return;
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
-    for (size_t t = 0; t < items * blocks; t++) {
+    for (size_t t = 0; t < (size_t)x.b * blocks; t++) {
         const size_t b = t / blocks, r = t % blocks * SUM_ROWS, at = b * n + r;
+        const float *scale = scales.at + b * 2 * c;
         Source s[2];
         size_t first = 0;
         for (int i = 0, count = sources(x, s); i < count; first += (size_t)s[i++].c)
             k->affine(s[i].at + at * s[i].ld, s[i].ld, zmin(SUM_ROWS, n - r), (size_t)s[i].c,
-                      scale + b * c + first, shift + b * c + first, act, y.at + at * c + first, c);
+                      scale + first, scale + c + first, act, y.at + at * c + first, c);
     }
+}
+
+static void group_norm_to(Arena *m, Tensor y, Tensor x, const Norm *w, int groups, float eps,
+                          Act act)
+{
+    const size_t top = m->used;
+    scale_to(y, x, group_scales(m, x, w, groups, eps), act);
+    m->used = top;
 }
 
 Tensor group_norm(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act)

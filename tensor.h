@@ -61,6 +61,7 @@ Tensor keep(Arena *m, size_t top, Tensor x);
 Tensor copy(Arena *m, Tensor x);
 Tensor concat(Tensor x, Tensor y);                                 /* a view: [..,Cx] + [..,Cy] */
 Tensor item(Tensor x, int i);                                      /* a view: one of the batch */
+Tensor band(Tensor x, int first, int count);           /* a view: rows of a batch of one */
 Tensor as_tokens(Tensor x), as_picture(Tensor x, int h, int w);    /* views: [B,H*W,C] and back */
 
 /* Values cross between host and tensor here alone. */
@@ -109,8 +110,8 @@ Tensor geglu(Arena *m, Tensor x, const Linear *w);
 /* Where a convolution looks: positions a step apart, `before` zeros at top and left, `after` at
  * bottom and right.  With h, w set, x is first resized to them by nearest neighbour (torch's rule);
  * no copy is made.  dilation (0 is 1): how far apart the taps look.  A kernel one wide has no zeros
- * beside it. */
-typedef struct { int stride, before, after, h, w, dilation; } Window;
+ * beside it.  above, below: rows of the result that are left out there. */
+typedef struct { int stride, before, after, h, w, dilation, above, below; } Window;
 #define SAME3   (Window){ .stride = 1, .before = 1, .after = 1 }
 
 /* torch.nn.Conv2d, weights [O,I,kh,kw]: x [B,H,W,I] -> [B,H',W',O].  3x3 at stride 1 from 4x4
@@ -150,6 +151,10 @@ Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps);                
 /* act(GroupNorm(x)): over h, w and c / groups; group_norm_ in place. */
 Tensor group_norm(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
 void group_norm_(Arena *m, Tensor x, const Norm *w, int groups, float eps, Act act);
+/* The same in two steps, for who normalises band by band: per item and channel a scale and a shift,
+ * [B,2,1,C]; then y = act(scale x + shift). */
+Tensor group_scales(Arena *m, Tensor x, const Norm *w, int groups, float eps);
+void scale_to(Tensor y, Tensor x, Tensor scales, Act act);
 void act_(Tensor x, Act act);                                                      /* in place */
 void leaky_relu_(Tensor x, float slope);
 void add_(Tensor x, Tensor y);        /* x += y, same shape; or y has b = 1 and serves every item */

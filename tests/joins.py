@@ -3,7 +3,8 @@ of the small world, by the C program alone.
 
     python tests/joins.py [-n 100] [--fusion ./fusion] [--model weights/tiny] [--keep DIR]
 
-Prints: how many captions name the picture's true subject and place, how many sounds' captions name
+Prints: how many texts find their picture first and among five, how sums and differences of texts
+behave, how many captions name the picture's true subject and place, how many sounds' captions name
 what is heard, how many soundscapes hold a sound that belongs to the scene, how many matched triples
 (text, picture, sound) `check` accepts and how many shuffled ones it refuses, per language and per
 pair.  Needs numpy and Pillow; pictures and sounds are made by weights/train."""
@@ -119,6 +120,40 @@ def captions(args, made):
           " %.2f" % np.mean([sum(h["said"] for h in s["heard"]) for s in heard]))
 
 
+def searches(args, made):
+    """Texts against an index of the pictures; a sum and a difference of two subjects."""
+    folder = os.path.dirname(made[0]["picture"])
+    index = os.path.join(folder, "index.safetensors")
+    pictures = os.path.join(folder, "pictures")
+    os.makedirs(pictures, exist_ok=True)
+    for i, m in enumerate(made):
+        link = os.path.join(pictures, f"{i:03d}.png")
+        if not os.path.exists(link):
+            os.link(m["picture"], link)
+    run(args, "index", pictures, "-o", index, "-q", "--json")
+
+    def found(*query):
+        _, out = run(args, "search", index, *query, "--top", "5", "--json")
+        return [int(os.path.basename(hit["path"])[:3]) for hit in out]
+
+    for lang in ("en", "fr"):
+        ranks = [found("-p", m["text"][lang]) for m in made]
+        print(f"search among {len(made)}, {lang}: first, in five  ",
+              percent([r[0] == i for i, r in enumerate(ranks)]),
+              percent([i in r for i, r in enumerate(ranks)]))
+    kinds = [m["scene"]["subject"] for m in made]
+    names = {k: world.SUBJECTS[k]["en"][0] for k in set(kinds)}
+    both, less, rng = [], [], np.random.default_rng(args.seed)
+    for _ in range(60):
+        k, other = rng.choice(sorted(names), 2, replace=False)
+        a, b = f"a {names[k]}", f"a {names[other]}"
+        with_, without = found("-p", a, "-p", b), found("-p", a, "--minus", b)
+        both.append(any(kinds[i] == k for i in with_) and any(kinds[i] == other for i in with_))
+        less.append(kinds[without[0]] == k)
+    print("search a + b: both among the first five  ", percent(both))
+    print("search a - b: a first                    ", percent(less))
+
+
 def soundscapes(args, made):
     words, hits, layers = sound_words(), [], []
     for m in made:
@@ -166,14 +201,14 @@ def main():
     p.add_argument("--fusion", default=os.path.join(ROOT, "fusion"))
     p.add_argument("--model", default=os.path.join(ROOT, "weights", "tiny"))
     p.add_argument("--keep", help="leave the files here")
-    p.add_argument("--only", default="captions,soundscapes,checks")
+    p.add_argument("--only", default="captions,searches,soundscapes,checks")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.keep:
             os.makedirs(args.keep, exist_ok=True)
         made = make(args.keep or folder, args.n, args.seed)
         for part in args.only.split(","):
-            {"captions": captions, "soundscapes": soundscapes, "checks": checks}[part](args, made)
+            {"captions": captions, "searches": searches, "soundscapes": soundscapes, "checks": checks}[part](args, made)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,34 @@ static void sd_parts(const char *folder)
 TEST(stable_diffusion_1_part_by_part) { sd_parts("tests/models/sd1"); }
 TEST(stable_diffusion_2_part_by_part) { sd_parts("tests/models/sd2"); }
 
+/* A large picture alone goes through its resnets band by band; two of a batch do not.  1024 x 1024 by
+ * the shipped weights: both ways of it, same channels and half of them, by Winograd. */
+TEST(vae_by_bands_is_the_whole)
+{
+    Error e = { 0 };
+    Vae v;
+    Rng rng;
+    if (!folder_exists("weights/tiny/sd/vae")) return;
+    CHECK(vae_open(&v, "weights/tiny/sd/vae", &e));
+    CHECK_STR(e.text, "");
+    if (e.code) return;
+    Arena m = { 0 };
+    vae_decode(&m, &v, tensor(&m, 2, 128, 128, v.latents));
+    m = arena_of(m.peak);
+    Tensor z = tensor(&m, 2, 128, 128, v.latents);
+    rng_seed(&rng, 1);
+    randn(&rng, z.at, tensor_count(z));
+    const size_t top = m.used, n = (size_t)3 * 1024 * 1024;
+    Tensor alone = vae_decode(&m, &v, item(z, 1));
+    float *kept = malloc(n * sizeof *kept);
+    memcpy(kept, alone.at, n * sizeof *kept);
+    m.used = top;
+    CHECK(!memcmp(kept, item(vae_decode(&m, &v, z), 1).at, n * sizeof *kept));
+    free(kept);
+    arena_close(&m);
+    vae_close(&v);
+}
+
 /* Whole runs: the final latents of every sampler, where the UNet's last digits have been multiplied
  * by the steps and the guidance; the pixels of one. */
 static void sd_runs(const char *folder)

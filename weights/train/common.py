@@ -45,7 +45,6 @@ def arguments(about, **defaults):
     p.add_argument("--decay", type=int, default=0, help="from here, let the rate fall over N steps")
     p.add_argument("--device", default="cpu")
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--compile", type=int, default=0, help="1: torch.compile, minutes to begin with")
     for name, value in defaults.items():
         p.add_argument("--" + name, type=type(value), default=value)
     args = p.parse_args()

@@ -125,7 +125,6 @@ def main():
     unet = model(latents.shape[1] // 2)
     run = Training("sd", unet, args, weight_decay=0.01, export=save, warm=100, every=240,
                    muon=args.muon)
-    predict = torch.compile(unet) if args.compile else unet
     for step in run.steps():
         rng = generator(3, step)
         at = np.sort(rng.choice(len(latents), args.batch, replace=False))
@@ -135,7 +134,7 @@ def main():
         x = mean + deviation * torch.randn_like(mean)
         even = (rng.random() + np.arange(args.batch) / args.batch) % 1
         t = torch.from_numpy(1000 * even).long()
-        run.learn(noise.loss(predict, x, t, torch.randn_like(x),
+        run.learn(noise.loss(unet, x, t, torch.randn_like(x),
                              contexts(tower, tokenizer, texts)))
 
 

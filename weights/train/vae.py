@@ -114,7 +114,7 @@ def encode(count):
 
 def main():
     args = arguments(__doc__, steps=100000, batch=8, rate=2e-3, crop=64, latents=0, decoder=0,
-                     muon=0)
+                     muon=1)
     if args.latents:
         return encode(args.latents)
     torch.manual_seed(0)
@@ -127,11 +127,11 @@ def main():
                    muon=args.muon)
     if args.decoder:                                   # the latents in use are the average's
         vae.load_state_dict(run.average.state_dict())
-    side, errors = args.crop, torch.compile(errors_of) if args.compile else errors_of
+    side = args.crop
     for step in run.steps():
         x = pixels(crops(seen, generator(2, step), args.batch, side))
         noise = torch.randn(len(x), CHANNELS, side // 8, side // 8)
-        pixel, edge, square, kl = errors(vae, x, noise)
+        pixel, edge, square, kl = errors_of(vae, x, noise)
         run.learn(pixel + edge + square + 2e-4 * kl, f"pixel {pixel.item():.4f}")
     measure(run.average)
 
