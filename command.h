@@ -96,6 +96,9 @@ bool choose_machine(const Args *a, Error *e);
 
 /* A line on standard error, unless -q. */
 PRINTF(2, 3) void say(const Args *a, const char *format, ...);
+/* With -v: how long a stage took, and what share of the machine's measured peak that is; macs 0:
+ * not known. */
+void tell_stage(const Args *a, const char *name, double seconds, double macs);
 
 /* Stored by the reference, of no use to a forward. */
 #define IGNORED_TENSORS \

@@ -454,9 +454,12 @@ static void tell_sound(const Maker *k, const char *name, const Sound *s)
 {
     const Args *a = k->a;
     const double *t = k->spent;
-    if (a->verbose)
-        say(a, "text %.2f s, encode %.2f s, unet %.2f s, decode %.2f s, vocoder %.2f s",
-            t[AUDIO_TEXT], t[AUDIO_ENCODE], t[AUDIO_UNET], t[AUDIO_DECODE], t[AUDIO_VOCODER]);
+    AudioStage stages[AUDIO_STAGES];
+    audioldm_plan(&k->model, &k->r, stages);
+    for (int i = 0; i < AUDIO_STAGES; i++)                 /* the plan's text is the longest */
+        if (stages[i].calls)
+            tell_stage(a, stages[i].name, t[i],
+                       i == AUDIO_TEXT ? 0 : stages[i].macs * stages[i].calls);
     tell_clipped(a, s);
     if (a->quiet && !k->silent) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
     if (!a->json) return;

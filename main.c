@@ -463,6 +463,19 @@ void say(const Args *a, const char *format, ...)
     fputc('\n', stderr);
 }
 
+void tell_stage(const Args *a, const char *name, double seconds, double macs)
+{
+    static double peak;
+    if (!a->verbose || a->quiet) return;
+    if (!macs) {
+        say(a, "%s: %.2f s", name, seconds);
+        return;
+    }
+    if (!peak) peak = machine_peak();
+    say(a, "%s: %.2f s, %.1f GMAC/s, %.0f %% of this machine's peak", name, seconds,
+        macs / seconds * 1e-9, 100 * macs / seconds / peak);
+}
+
 void put_bytes(FILE *out, const char *text, size_t n)
 {
     for (const unsigned char *c = (const unsigned char *)text, *end = c + n; c < end; c++)

@@ -274,9 +274,11 @@ static void tell_picture(const Maker *k, const char *name, const Picture *p)
 {
     const Args *a = k->a;
     const double *seconds = k->spent;
-    if (a->verbose)
-        say(a, "text %.2f s, encode %.2f s, unet %.2f s, decode %.2f s", seconds[SD_TEXT],
-            seconds[SD_ENCODE], seconds[SD_UNET], seconds[SD_DECODE]);
+    SdStage stages[SD_STAGES];
+    sd_plan(&k->sd, &k->r, stages);
+    for (int i = 0; i < SD_STAGES; i++)
+        if (stages[i].calls)
+            tell_stage(a, stages[i].name, seconds[i], stages[i].macs * stages[i].calls);
     if (a->quiet && !k->silent) fprintf(stderr, "seed %llu\n", (unsigned long long)a->seed);
     if (!a->json) return;
     fputs("{\"file\": ", stdout);

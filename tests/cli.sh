@@ -381,6 +381,7 @@ if [ -d "$shipped" ]; then
     good   ""                                                image -p "une cabane" --steps 2 --seed 1 -q -o "$dir/tiny.png"
     good   "PNG	128x128"                                 inspect "$dir/tiny.png"
     good   "same"                                            verify "$dir/tiny.png"
+    good   "of this machine's peak"                          image -p "une cabane" --steps 1 --seed 1 -v -o "$dir/tiny.png"
     good   '"samples": 16001'                                audio -p "un chien" --steps 2 --seconds 1.00005 --seed 1 -q -o "$dir/tiny.wav" --json
     good   "cabin	"                                        classify "$dir/tiny.png" --labels "cabin,cat" --top 2
 fi
