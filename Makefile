@@ -1,6 +1,7 @@
 # make                      the program, ./fusion
 # make test                 every test; needs neither Python nor a network
 # make asan                 the tests under the address and undefined-behaviour sanitizers
+# make fuzz                 every parser against its corpus and SECONDS (60) of mutants each; needs clang
 # make bench                the machine and the kernels, measured
 # make demo                 two pictures and a sound by the weights that are shipped, into demo/
 # make clean
@@ -61,6 +62,19 @@ asan:
 	$(MAKE) BUILD=build/asan PROGRAM=build/asan/fusion OPENMP=0 \
 	    CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
 
+# One program with libFuzzer for all parsers, by the name it is called by; the command is a part of it.
+SECONDS = 60
+CLANG   = clang-14
+FUZZING = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+fuzz:
+	$(MAKE) BUILD=build/fuzz CC=$(CLANG) OPENMP=0 CFLAGS="$(FUZZING) -fsanitize=fuzzer-no-link" build/fuzz/fuzz
+	sh tests/fuzz.sh build/fuzz/fuzz $(SECONDS)
+$(BUILD)/fuzz: tests/fuzz/fuzz.c $(OBJECTS)
+	$(COMPILE) -fsanitize=fuzzer $< $(OBJECTS) -lm -o $@
+ifeq ($(BUILD),build/fuzz)
+build/fuzz/main.o: RULES += -Dmain=command_main
+endif
+
 bench: $(PROGRAM)
 	./$(PROGRAM) bench
 
@@ -77,6 +91,6 @@ demo: $(PROGRAM)
 clean:
 	rm -rf build demo fusion
 
-.PHONY: test asan bench demo clean
+.PHONY: test asan fuzz bench demo clean
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(TESTS:=.d)

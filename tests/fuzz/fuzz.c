@@ -1,0 +1,244 @@
+/* fuzz.c - one fuzz target a parser, in one program that goes by its own name: fuzz_png is the parser
+ * of PNG.  Built with libFuzzer (make fuzz), or with -DREPLAY as a plain program that runs files once:
+ *     fuzz_png tests/fuzz/png/...
+ * Beside what sanitizers see, every refusal must be one printable line with a code, and whatever is
+ * accepted must be whole. */
+#include "../../command.h"
+#include "../../index.h"
+#include "../../original.h"
+#include "../../story.h"
+#include "../../fusion.h"
+#include "../../tok.h"
+#include "../../wav.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/stat.h>
+
+static void must(bool fact) { if (!fact) abort(); }
+
+/* A refusal is one line. */
+static void judge(bool accepted, const Error *e)
+{
+    must(accepted == !e->code);
+    must(accepted == !*e->text);
+    for (const char *c = e->text; *c; c++) must((unsigned char)*c >= 0x20 && *c != 0x7f);
+}
+
+/* A folder of this process, on memory where there is some; a file in it. */
+static const char *path_of(const char *name)
+{
+    static char folder[64], path[128];
+    if (!*folder) {
+        snprintf(folder, sizeof folder, "%s/fuzz-%ld", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm",
+                 (long)getpid());
+        mkdir(folder, 0700);
+    }
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static const char *file_of(const char *name, const uint8_t *bytes, size_t n)
+{
+    const char *path = path_of(name);
+    FILE *f = fopen(path, "wb");
+    must(f && fwrite(bytes, 1, n, f) == n && !fclose(f));
+    return path;
+}
+
+static void clean_up(void)
+{
+    static const char *const names[] = { "x.safetensors", "x.txt", "vocab.json", "merges.txt",
+                                         "tokenizer.json" };
+    for (size_t i = 0; i < countof(names); i++) unlink(path_of(names[i]));
+    rmdir(path_of(""));
+}
+
+/* ---- the parsers ----------------------------------------------------------------------------- */
+
+static void fuzz_json(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Json *j = json_parse((const char *)bytes, n, "x.json", &e);
+    judge(j, &e);
+    json_free(j);
+}
+
+static void fuzz_safetensors(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Weights w;
+    const bool ok = weights_open(&w, file_of("x.safetensors", bytes, n), NULL, &e);
+    judge(ok, &e);
+    for (int i = 0; ok && i < w.count; i++) {
+        const Entry *t = &w.entries[i];
+        must(t->begin <= t->end && (const char *)t->at >= (const char *)w.files[t->file].at);
+        must((const uint8_t *)t->at + (t->end - t->begin) <= w.files[t->file].at + w.files[t->file].size);
+        must(weights_find(&w, t->name) != NULL || t->name_length != strlen(t->name));
+    }
+    if (ok) original_family(&w);
+    if (ok) weights_close(&w);
+}
+
+static void fuzz_picture(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Picture p = { 0 };
+    const bool ok = picture_parse(&p, bytes, n, "x.png", &e);
+    judge(ok, &e);
+    unsigned sum = 0;
+    for (size_t i = 0; ok && i < 3 * (size_t)p.w * (size_t)p.h; i++) sum += p.rgb[i];
+    must(!ok || (p.w > 0 && p.h > 0 && sum <= 255u * 3u * (unsigned)p.w * (unsigned)p.h));
+    picture_free(&p);
+}
+
+static void fuzz_wav(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Sound s = { 0 };
+    const bool ok = sound_parse(&s, bytes, n, "x.wav", &e);
+    judge(ok, &e);
+    for (size_t i = 0; ok && i < s.frames * (size_t)s.channels; i++) must(s.at[i] - s.at[i] == 0);
+    sound_free(&s);
+}
+
+/* What a tokenizer makes of words and of bytes that are no text. */
+static void use_tokenizer(const uint8_t *bytes, size_t n)
+{
+    static const char folder[] = "a photo of un \xc3\xa9t\xc3\xa9, \xe7\x8c\xab 12!";
+    Error e = { 0 };
+    Tok *t = tok_open(path_of(""), &e);
+    judge(t, &e);
+    for (int i = 0; t && i < 2; i++) {
+        Ids ids = { 0 };
+        Error inner = { 0 };
+        const bool ok = i ? tok_encode(t, (const char *)bytes, zmin(n, 64), &ids, &inner)
+                          : tok_encode(t, folder, sizeof folder - 1, &ids, &inner);
+        judge(ok, &inner);
+        for (int k = 0; k < ids.count; k++) must(ids.at[k] >= 0 && ids.at[k] < tok_vocabulary(t));
+        ids_free(&ids);
+    }
+    tok_close(t);
+}
+
+static void fuzz_tokenizer(const uint8_t *bytes, size_t n)
+{
+    file_of("tokenizer.json", bytes, n);
+    use_tokenizer(bytes, n);
+    unlink(path_of("tokenizer.json"));
+}
+
+/* vocab.json, a zero byte, merges.txt. */
+static void fuzz_vocabulary(const uint8_t *bytes, size_t n)
+{
+    const uint8_t *cut = n ? memchr(bytes, 0, n) : NULL;
+    const size_t first = cut ? (size_t)(cut - bytes) : n;
+    file_of("vocab.json", bytes, first);
+    file_of("merges.txt", bytes + first + !!cut, n - first - !!cut);
+    use_tokenizer(bytes, n);
+    unlink(path_of("vocab.json"));
+    unlink(path_of("merges.txt"));
+}
+
+/* A verb and its words, a line each. */
+static void fuzz_options(const uint8_t *bytes, size_t n)
+{
+    enum { WORDS = 32 };
+    char *text = malloc(n + 1), *words[WORDS];
+    int count = 0;
+    must(text != NULL);
+    memcpy(text, bytes, n);
+    text[n] = 0;
+    for (char *at = text; at && count < WORDS;) {
+        char *end = strchr(at, '\n');
+        words[count++] = at;
+        if (end) *end++ = 0;
+        at = end;
+    }
+    Error e = { 0 };
+    Args args = { 0 };
+    Options o = { .table = option_table, .verb = verb_bit(words[0]), .fields = &args };
+    bool reads = false;                                    /* --config would open any file */
+    for (int i = 1; i < count; i++) reads = reads || strstr(words[i], "conf");
+    if (o.verb && !reads) judge(opt_parse(&o, count - 1, words + 1, &e), &e);
+    opt_free(&o);
+    free(text);
+}
+
+static void fuzz_story(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Script s = { 0 };
+    const bool ok = script_read(&s, file_of("x.txt", bytes, n), &e);
+    judge(ok, &e);
+    must(!ok || s.count > 0);
+    if (ok) script_free(&s);
+}
+
+static void fuzz_phrases(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Phrases p = { 0 };
+    judge(phrases_read(&p, file_of("x.txt", bytes, n), &e), &e);
+    phrases_free(&p);
+}
+
+static void fuzz_index(const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Index x = { 0 };
+    const bool ok = index_open(&x, file_of("x.safetensors", bytes, n), &e);
+    judge(ok, &e);
+    if (ok) index_close(&x);
+}
+
+/* ---- which of them --------------------------------------------------------------------------- */
+
+static const struct { const char *name; void (*run)(const uint8_t *bytes, size_t n); } targets[] = {
+    { "json", fuzz_json }, { "safetensors", fuzz_safetensors }, { "png", fuzz_picture },
+    { "jpeg", fuzz_picture }, { "pnm", fuzz_picture }, { "wav", fuzz_wav },
+    { "tokenizer", fuzz_tokenizer }, { "vocabulary", fuzz_vocabulary }, { "options", fuzz_options },
+    { "story", fuzz_story }, { "phrases", fuzz_phrases }, { "index", fuzz_index } };
+static size_t chosen;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    const char *name = strstr(**argv, "fuzz_");
+    (void)argc;
+    while (name && strstr(name + 5, "fuzz_")) name = strstr(name + 5, "fuzz_");
+    for (chosen = 0; chosen < countof(targets); chosen++)
+        if (name && !strcmp(name + 5, targets[chosen].name)) break;
+    if (chosen == countof(targets)) {
+        fprintf(stderr, "%s: want a name like fuzz_png\n", **argv);
+        exit(2);
+    }
+    atexit(clean_up);
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+    targets[chosen].run(bytes, n);
+    return 0;
+}
+
+#ifdef REPLAY
+int main(int argc, char **argv)
+{
+    LLVMFuzzerInitialize(&argc, &argv);
+    for (int i = 1; i < argc; i++) {
+        File f;
+        Error e = { 0 };
+        if (!file_map(&f, argv[i], 0, &e)) {
+            fprintf(stderr, "%s\n", e.text);
+            return 1;
+        }
+        LLVMFuzzerTestOneInput(f.at, f.size);
+        file_unmap(&f);
+    }
+    return 0;
+}
+#endif
