@@ -144,7 +144,7 @@ static void fuzz_vocabulary(const uint8_t *bytes, size_t n)
 static void fuzz_options(const uint8_t *bytes, size_t n)
 {
     enum { WORDS = 32 };
-    char *text = malloc(n + 1), *words[WORDS];
+    char *text = malloc(n + 1), *words[WORDS + 1];
     int count = 0;
     must(text != NULL);
     memcpy(text, bytes, n);
@@ -155,6 +155,7 @@ static void fuzz_options(const uint8_t *bytes, size_t n)
         if (end) *end++ = 0;
         at = end;
     }
+    words[count] = NULL;
     Error e = { 0 };
     Args args = { 0 };
     Options o = { .table = option_table, .verb = verb_bit(words[0]), .fields = &args };
