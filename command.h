@@ -28,6 +28,8 @@ typedef struct {
     int candidates;
     const char *mask, *preview, *film, *heatmap, *sheet;
     int feather;
+    const char *timesteps, *sigmas, *rng;
+    double rescale;
     uint64_t variation_seed;
     double variation;
     bool tiling;

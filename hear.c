@@ -100,7 +100,7 @@ static bool resolve(Maker *k, Error *e)
     const bool ok = sampler_plan(&plan, &k->model.schedule, &o, e);
     if (ok) {
         k->a->method = sampler_name(plan.method);
-        k->a->schedule = plan.karras ? "karras" : "discrete";
+        k->a->schedule = sampler_schedule_name(plan.schedule);
     }
     sampler_plan_free(&plan);
     return ok;

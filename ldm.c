@@ -38,8 +38,8 @@ static bool by_bands(const Arena *m, Tensor x)
 
 /* conv1(silu(norm1(x))) of rows first .. first + n, the scales of norm1 being known; above: the row
  * before them, which may stand elsewhere. */
-static Tensor band_conv1(Arena *m, const Resnet *w, Tensor x, Tensor above, Tensor scales, int first,
-                         int n)
+static Tensor band_conv1(Arena *m, const Resnet *w, Tensor x, Tensor above, Tensor scales,
+                         int first, int n)
 {
     const int before = first > 0, behind = first + n < x.h;
     const double counted = m->weight_bytes;

@@ -137,6 +137,7 @@ static const Command commands[] = {
 /* ---- the options ----------------------------------------------------------------------------- */
 
 static const char *devices(void) { return "cpu"; }
+static const char *noise_names(void) { return "torch, cuda, numpy"; }
 
 #define A(field) offsetof(Args, field)
 
@@ -209,8 +210,19 @@ const Opt option_table[] = {
       .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true, .help = "one of" },
     { "schedule", 0, OPT_TEXT, A(schedule), .names = sampler_schedules, .value = "NAME",
       .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true, .help = "one of" },
+    { "timesteps", 0, OPT_TEXT, A(timesteps), .value = "T,T,...", .verbs = IMAGE, .echo = true,
+      .help = "the steps themselves, falling, in place of --steps and --schedule" },
+    { "sigmas", 0, OPT_TEXT, A(sigmas), .value = "S,S,...", .verbs = IMAGE, .echo = true,
+      .help = "the same by noise over signal; the last one, mostly 0, is where it ends" },
     { "eta", 0, OPT_NUMBER, A(eta), .low = 0, .high = 1, .standard = "0", .value = "X",
-      .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true, .help = "noise of ddim, 0..1" },
+      .verbs = MAKES | SOUNDSCAPE | STORY, .echo = true,
+      .help = "noise of ddim, gamma of tcd, 0..1" },
+    { "guidance-rescale", 0, OPT_NUMBER, A(rescale), .low = 0, .high = 1, .standard = "0",
+      .value = "X", .verbs = IMAGE, .echo = true, .if_given = true,
+      .help = "how far guidance is brought back to the spread of the prediction, 0..1" },
+    { "rng", 0, OPT_TEXT, A(rng), .names = noise_names, .value = "NAME", .verbs = IMAGE,
+      .echo = true, .standard = "torch",
+      .if_given = true, .help = "whose random numbers a seed means, one of" },
     { "clip-skip", 0, OPT_WHOLE, A(clip_skip), .low = 0, .high = 100, .standard = "0", .value = "N",
       .verbs = IMAGE | STORY, .echo = true,
       .help = "last layers of the text encoder to leave out" },

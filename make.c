@@ -14,6 +14,7 @@ typedef struct {
     Sd sd;
     SdRequest r;
     Picture init, mask;
+    double *list;                          /* --timesteps or --sigmas */
     Views views;
     float *latents, *saved, *embeds[2];    /* [items][C,h,w] given and final; prompt and negative */
     int latent_items;
@@ -78,14 +79,12 @@ static bool check_request(const Maker *k, Error *e)
 /* Write the choices that the model made back into the options: they are echoed with the picture. */
 static bool resolve(Maker *k, Error *e)
 {
-    SamplerOptions o = {
-        .method = k->r.method, .schedule = k->r.schedule, .steps = k->r.steps, .eta = k->r.eta
-    };
+    const SamplerOptions o = sd_sampler(&k->r);
     SamplerPlan plan = { 0 };
     bool ok = sampler_plan(&plan, sd_schedule(&k->sd, &k->r), &o, e);
     if (ok) {
         k->a->method = sampler_name(plan.method);
-        k->a->schedule = plan.karras ? "karras" : "discrete";
+        k->a->schedule = sampler_schedule_name(plan.schedule);
     }
     sampler_plan_free(&plan);
     return ok;
@@ -96,6 +95,33 @@ static bool after_step(void *self, int call, int calls, const float *latents, co
     Maker *k = self;
     if (k->bar) show_step(&k->started, call, calls, latents, x0);
     return views_step(&k->views, call, calls, x0);
+}
+
+/* The numbers of --timesteps or --sigmas, in the request and as its steps. */
+static bool read_list(Maker *k, const char *option, const char *text, Error *e)
+{
+    enum { MOST = 1000 };
+    int n = 0;
+    if (!text) return true;
+    if (k->list) return misuse(e, "--sigmas: of no use with --timesteps");
+    k->list = malloc(MOST * sizeof *k->list);
+    if (!k->list) return fail(e, "--%s: out of memory: needed room for %d numbers", option, MOST);
+    for (const char *at = text; at; n++) {
+        char one[64];
+        const size_t length = strcspn(at, ",");
+        snprintf(one, sizeof one, "%.*s", (int)zmin(length, sizeof one - 1), at);
+        if (n == MOST || !opt_read_number(one, &k->list[n]))
+            return misuse(e, "--%s: found '%s', want at most %d numbers with commas between them",
+                          option, one, MOST);
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    const bool sigmas = *option == 's';
+    if (n < 1 + sigmas)
+        return misuse(e, "--%s: found '%s', want two numbers or more", option, text);
+    if (sigmas) k->r.sigmas = k->list;
+    else k->r.timesteps = k->list;
+    k->r.steps = k->a->steps = n - sigmas;
+    return true;
 }
 
 static bool make_request(Maker *k, Error *e)
@@ -117,6 +143,10 @@ static bool make_request(Maker *k, Error *e)
     r->clip_skip = a->clip_skip;
     r->method = a->method ? sampler_method(a->method) : -1;
     r->schedule = a->schedule ? sampler_schedule(a->schedule) : -1;
+    r->rescale = a->rescale;
+    r->noise = *a->rng == 'c' ? NOISE_CUDA : *a->rng == 'n' ? NOISE_NUMPY : NOISE_TORCH;
+    if (!read_list(k, "timesteps", a->timesteps, e) || !read_list(k, "sigmas", a->sigmas, e))
+        return false;
     r->scratch = a->scratch;
     r->seconds = k->spent;
     r->self = k;
@@ -418,6 +448,7 @@ bool make_image(Args *a, bool silent, Error *e)
     }
     free(folder);
     free(tokenizer);
+    free(k.list);
     free(k.latents);
     free(k.saved);
     free(k.embeds[0]);

@@ -242,6 +242,9 @@ void rng_seed(Rng *r, uint64_t seed)
     r->state[0] = (uint32_t)seed;
     for (uint32_t i = 1; i < 624; i++)
         r->state[i] = 1812433253u * (r->state[i - 1] ^ r->state[i - 1] >> 30) + i;
+    r->noise = NOISE_TORCH;
+    r->seed = seed;
+    r->draws = 0;
     r->next = 624;
     r->has_spare = false;
     r->spare = 0;
@@ -266,6 +269,12 @@ static uint32_t rng_word(Rng *r)
 static float uniform24(Rng *r)                                /* 24 bits of one word, in [0, 1) */
 {
     return (float)(rng_word(r) & 0xffffff) * 0x1p-24f;
+}
+
+static double uniform_numpy(Rng *r)                          /* 27 and 26 bits of two words */
+{
+    const uint32_t high = rng_word(r) >> 5, low = rng_word(r) >> 6;
+    return (high * 67108864.0 + low) * 0x1p-53;
 }
 
 static double uniform53(Rng *r)                              /* 53 bits of two words, in [0, 1) */
@@ -338,8 +347,56 @@ static float normal_by_pairs(Rng *r)
     return (float)(radius * f_cos(angle));
 }
 
+/* Philox4x32-10, Salmon et al. 2011: ten rounds of two products over a counter, first two words. */
+static void philox(uint64_t key, uint32_t c[4])
+{
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
+        const uint64_t a = (uint64_t)0xd2511f53u * c[0], b = (uint64_t)0xcd9e8d57u * c[2];
+        const uint32_t next[4] = { (uint32_t)(b >> 32) ^ c[1] ^ k0, (uint32_t)b,
+                                   (uint32_t)(a >> 32) ^ c[3] ^ k1, (uint32_t)a };
+        memcpy(c, next, sizeof next);
+    }
+}
+
+/* torch.randn on CUDA: value i is the sine half of Box and Muller over counter (draw, 0, i, 0). */
+static void randn_cuda(Rng *r, float *out, size_t n)
+{
+    const double unit = 2.3283064e-10f, turn = (float)(2.3283064e-10 * 6.2831855);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t c[4] = { r->draws, 0, (uint32_t)i, 0 };
+        philox(r->seed, c);
+        const double u = c[0] * unit + unit / 2, v = c[1] * turn + turn / 2;
+        out[i] = (float)(sqrt(-2 * f_log(u)) * f_sin(v));
+    }
+    r->draws++;
+}
+
+/* RandomState.randn: Marsaglia's polar method, the second of each pair first. */
+static double normal_polar(Rng *r)
+{
+    double x, y, square;
+    if ((r->has_spare = !r->has_spare) == false) return r->spare;
+    do {
+        x = 2 * uniform_numpy(r) - 1;
+        y = 2 * uniform_numpy(r) - 1;
+        square = x * x + y * y;
+    } while (square >= 1 || square == 0);
+    const double factor = sqrt(-2 * f_log(square) / square);
+    r->spare = factor * x;
+    return factor * y;
+}
+
 void randn(Rng *r, float *out, size_t n)
 {
+    if (r->noise == NOISE_CUDA) {
+        randn_cuda(r, out, n);
+        return;
+    }
+    if (r->noise == NOISE_NUMPY) {
+        for (size_t i = 0; i < n; i++) out[i] = (float)normal_polar(r);
+        return;
+    }
     if (n < 16) {
         for (size_t i = 0; i < n; i++) out[i] = normal_by_pairs(r);
         return;

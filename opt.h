@@ -53,8 +53,8 @@ typedef struct {
     File config; char *settings;           /* texts of --config live here */
 } Options;
 
-/* Set defaults, then read argv[0] .. argv[argc - 1], argv[argc] being NULL, then the file of --config
- * if there is one. */
+/* Set defaults, then read argv[0] .. argv[argc - 1], argv[argc] being NULL, then the file of
+ * --config if there is one. */
 bool opt_parse(Options *o, int argc, char **argv, Error *e);
 /* Read `name = value` lines, as a --config file holds them; where names them in messages.  Rows
  * that were given before keep their value.  A value in double quotes is a JSON string. */

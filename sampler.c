@@ -15,8 +15,8 @@ enum { LINSPACE, LEADING, TRAILING };
 enum { ZERO, SIGMA_MIN };
 enum { MIDPOINT, HEUN, LOGRHO, BH1, BH2 };
 enum { FIXED_SMALL, FIXED_SMALL_LOG, FIXED_LARGE, FIXED_LARGE_LOG, LEARNED, LEARNED_RANGE };
-enum { DPMSOLVERPP, DEIS, DPMSOLVER };
-enum { DISCRETE, KARRAS };
+enum { DPMSOLVERPP, DEIS, DPMSOLVER, SDE_DPMSOLVER, SDE_DPMSOLVERPP };
+enum { DISCRETE, KARRAS, EXPONENTIAL, SPACED };       /* SPACED + a spacing: discrete with it */
 
 /* What x is at a step: sqrt(a) x0 + sqrt(1-a) e, known by its timestep; the same, known by s; or
  * x0 + s e. */
@@ -24,9 +24,11 @@ enum { BY_TIMESTEP, BY_SIGMA, UNSCALED };
 
 typedef struct Run Run;
 
-/* What a class knows of: Karras sigmas when asked for, and by use_karras_sigmas; terminal SNR 0;
- * clipping; models that predict x0; two calls a step. */
-enum { HAS_KARRAS = 1, FILE_KARRAS = 2, RESCALES = 4, CLIPS = 8, TAKES_SAMPLE = 16, TWICE = 32 };
+/* What a class knows of: sigmas by a formula when asked for, and by use_karras_sigmas and
+ * use_exponential_sigmas; terminal SNR 0; clipping; models that predict x0; two calls a step; any
+ * list of timesteps (others go by the distance of two). */
+enum { HAS_KARRAS = 1, FILE_KARRAS = 2, RESCALES = 4, CLIPS = 8, TAKES_SAMPLE = 16, TWICE = 32,
+       ANY_LIST = 64 };
 
 typedef struct {
     const char *name, *class_name;
@@ -39,30 +41,38 @@ typedef struct {
 
 static void ddim(Run *r, int i), ddpm(Run *r, int i), pndm(Run *r, int i), euler(Run *r, int i);
 static void euler_a(Run *r, int i), heun(Run *r, int i), lms(Run *r, int i), dpm(Run *r, int i);
-static void unipc(Run *r, int i), lcm(Run *r, int i);
+static void unipc(Run *r, int i), lcm(Run *r, int i), dpm_sde(Run *r, int i), tcd(Run *r, int i);
 
 static const Method methods[] = {
     { "ddim", "DDIMScheduler", ddim, BY_TIMESTEP,
       RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
     { "ddpm", "DDPMScheduler", ddpm, BY_TIMESTEP,
-      RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
+      ANY_LIST | RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 1, 0.0001, 0.02, LINEAR },
     { "pndm", "PNDMScheduler", pndm, BY_TIMESTEP,
       0, LEADING, 0, 0, 0.0001, 0.02, LINEAR },
     { "euler", "EulerDiscreteScheduler", euler, UNSCALED,
-      HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
+      ANY_LIST | HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE,
+      LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "euler_a", "EulerAncestralDiscreteScheduler", euler_a, UNSCALED,
-      HAS_KARRAS | RESCALES, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
+      ANY_LIST | HAS_KARRAS | RESCALES, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "heun", "HeunDiscreteScheduler", heun, UNSCALED,
-      HAS_KARRAS | FILE_KARRAS | CLIPS | TAKES_SAMPLE | TWICE,
+      ANY_LIST | HAS_KARRAS | FILE_KARRAS | CLIPS | TAKES_SAMPLE | TWICE,
       LINSPACE, 0, 0, 0.00085, 0.012, LINEAR },
     { "lms", "LMSDiscreteScheduler", lms, UNSCALED,
-      HAS_KARRAS | FILE_KARRAS | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
+      ANY_LIST | HAS_KARRAS | FILE_KARRAS | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "dpm++2m", "DPMSolverMultistepScheduler", dpm, BY_SIGMA,
-      HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
+      ANY_LIST | HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE,
+      LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "unipc", "UniPCMultistepScheduler", unipc, BY_SIGMA,
-      HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE, LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
+      ANY_LIST | HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE,
+      LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
     { "lcm", "LCMScheduler", lcm, BY_TIMESTEP,
-      RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 0, 0.00085, 0.012, SCALED_LINEAR },
+      ANY_LIST | RESCALES | CLIPS | TAKES_SAMPLE, LEADING, 1, 0, 0.00085, 0.012, SCALED_LINEAR },
+    { "dpm++2m_sde", "", dpm_sde, BY_SIGMA,
+      ANY_LIST | HAS_KARRAS | FILE_KARRAS | RESCALES | TAKES_SAMPLE,
+      LINSPACE, 0, 0, 0.0001, 0.02, LINEAR },
+    { "tcd", "TCDScheduler", tcd, BY_TIMESTEP,
+      ANY_LIST | RESCALES | TAKES_SAMPLE, LEADING, 1, 0, 0.00085, 0.012, SCALED_LINEAR },
 };
 
 static int calls_a_step(const Method *m) { return m->knows & TWICE ? 2 : 1; }
@@ -75,19 +85,32 @@ int sampler_method(const char *name)
     return -1;
 }
 
+static const char *const schedules[] = { "discrete", "karras", "exponential", "linspace", "leading",
+                                         "trailing" };
+
 int sampler_schedule(const char *name)
 {
-    return !strcmp(name, "discrete") ? DISCRETE : !strcmp(name, "karras") ? KARRAS : -1;
+    if (!strcmp(name, "sgm_uniform")) name = "trailing";
+    for (size_t i = 0; i < countof(schedules); i++)
+        if (!strcmp(name, schedules[i])) return (int)i;
+    return -1;
 }
 
 const char *sampler_name(int method) { return methods[method].name; }
+const char *sampler_schedule_name(int schedule) { return schedules[schedule]; }
 const char *sampler_methods(void)
 {
-    return "ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm";
+    return "ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm, dpm++2m_sde, tcd";
 }
-const char *sampler_schedules(void) { return "discrete, karras"; }
+const char *sampler_schedules(void)
+{
+    return "discrete, karras, exponential, linspace, leading, trailing, sgm_uniform";
+}
 bool sampler_has_karras(int method) { return methods[method].knows & HAS_KARRAS; }
-bool sampler_has_eta(int method) { return methods[method].step == ddim; }
+bool sampler_has_eta(int method)
+{
+    return methods[method].step == ddim || methods[method].step == tcd;
+}
 
 /* ---- scheduler_config.json ----------------------------------------------------------------- */
 
@@ -116,6 +139,7 @@ static const struct Key {
     { "variance_type", WORD, F(Schedule, variance_type), 0, 0,
       "fixed_small|fixed_small_log|fixed_large|fixed_large_log|learned|learned_range" },
     { "use_karras_sigmas", SWITCH, F(Schedule, use_karras_sigmas), 0, 0, NULL },
+    { "use_exponential_sigmas", SWITCH, F(Schedule, use_exponential_sigmas), 0, 0, NULL },
     { "final_sigmas_type", WORD, F(Schedule, final_sigmas_type), 0, 0, "zero|sigma_min" },
     { "solver_order", WHOLE, F(Schedule, solver_order), 1, 3, NULL },
     { "solver_type", WORD, F(Schedule, solver_type), 0, 0, "midpoint|heun|logrho|bh1|bh2" },
@@ -129,7 +153,7 @@ static const struct Key {
 
 /* Settings that lead elsewhere, and the one value that each may have beside null, false and []. */
 static const struct { const char *name, *only; } fixed_keys[] = {
-    { "trained_betas", NULL }, { "thresholding", NULL }, { "use_exponential_sigmas", NULL },
+    { "trained_betas", NULL }, { "thresholding", NULL },
     { "use_beta_sigmas", NULL }, { "use_lu_lambdas", NULL }, { "use_flow_sigmas", NULL },
     { "use_dynamic_shifting", NULL }, { "shift_terminal", NULL }, { "sigma_min", NULL },
     { "sigma_max", NULL }, { "solver_p", NULL }, { "disable_corrector", NULL },
@@ -201,10 +225,12 @@ bool schedule_read(Schedule *s, const Json *config, const char *where, Error *e)
     if (!json_string(config, "_class_name", &class_name, where, e)) return false;
     snprintf(s->class_name, sizeof s->class_name, "%s", class_name);
     for (size_t i = 0; i < countof(methods); i++)
-        if (!strcmp(class_name, methods[i].class_name)) s->method = (int)i;
+        if (*class_name && !strcmp(class_name, methods[i].class_name)) s->method = (int)i;
 
     for (size_t i = 0; i < countof(keys); i++)
         if (!read_key(s, config, &keys[i], where, e)) return false;
+    if (s->method >= 0 && methods[s->method].step == dpm && s->algorithm_type == SDE_DPMSOLVERPP)
+        s->method = sampler_method("dpm++2m_sde");
     for (size_t i = 0; i < countof(fixed_keys); i++) {
         const char *only = fixed_keys[i].only;
         const Json *j = json_get(config, fixed_keys[i].name);
@@ -239,6 +265,8 @@ static Schedule resolved(const Schedule *s, const Method *m)
     if (full.set_alpha_to_one < 0) full.set_alpha_to_one = m->set_alpha_to_one;
     full.rescale_betas_zero_snr = full.rescale_betas_zero_snr && (m->knows & RESCALES);
     full.clip_sample = full.clip_sample && (m->knows & CLIPS);
+    if (m->step == dpm && full.algorithm_type == SDE_DPMSOLVERPP) full.algorithm_type = DPMSOLVERPP;
+    if (m->step == dpm_sde) full.algorithm_type = SDE_DPMSOLVERPP;
     return full;
 }
 
@@ -380,6 +408,12 @@ static double karras_sigma(double high, double low, int n, int i)
     return f_pow(from + linspace(0, 1, n, i) * (to - from), 7);
 }
 
+/* k-diffusion's exponential schedule: even in log sigma. */
+static double exponential_sigma(double high, double low, int n, int i)
+{
+    return f_exp(linspace(f_log(high), f_log(low), n, i));
+}
+
 /* The timestep of a sigma, linear in log sigma. */
 static double timestep_of(const SamplerPlan *p, double sigma)
 {
@@ -396,25 +430,28 @@ static double timestep_of(const SamplerPlan *p, double sigma)
     return (1 - w) * low + w * (low + 1);
 }
 
-static void sigma_timesteps(SamplerPlan *p, const Schedule *s, int n)
+static void sigma_timesteps(SamplerPlan *p, const Schedule *s, const SamplerOptions *o, int n)
 {
     const Method *m = &methods[p->method];
-    bool by_sigma = m->form == BY_SIGMA;
+    bool by_sigma = m->form == BY_SIGMA, by_karras = p->schedule == KARRAS,
+         formula = by_karras || p->schedule == EXPONENTIAL;
     double high = sigma_at(p, by_sigma ? p->alpha_count - 1 : spaced(s, m->form, n, 0));
     double low = sigma_at(p, by_sigma ? 0 : spaced(s, m->form, n, n - 1));
     for (int i = 0; i < n; i++) {
-        double t = spaced(s, m->form, n, i);
-        double sigma = p->karras ? karras_sigma(high, low, n, i) : sigma_at(p, t);
-        if (p->karras) {
-            t = timestep_of(p, sigma);
-            if (m->step == unipc || (m->step == dpm && s->beta_schedule != SQUAREDCOS)) t = rint(t);
-        }
+        double t = o->timesteps ? o->timesteps[i] : spaced(s, m->form, n, i);
+        double sigma = o->sigmas ? o->sigmas[i]
+                     : by_karras ? karras_sigma(high, low, n, i)
+                     : p->schedule == EXPONENTIAL ? exponential_sigma(high, low, n, i)
+                     : sigma_at(p, t);
+        if (formula || o->sigmas) t = timestep_of(p, sigma);
+        if (by_karras && (m->step == unipc || (by_sigma && s->beta_schedule != SQUAREDCOS)))
+            t = rint(t);
         p->timesteps[i] = by_sigma ? (float)(int)t : (float)t;
         p->sigmas[i] = (float)sigma;
     }
     bool ends_above = s->final_sigmas_type == SIGMA_MIN && (by_sigma || m->step == euler);
-    bool as_karras = m->step == unipc && p->karras;
-    p->sigmas[n] = !ends_above ? 0 : as_karras ? p->sigmas[n - 1] : sigma_of(p, 0);
+    p->sigmas[n] = o->sigmas ? (float)o->sigmas[n] : !ends_above ? 0
+                 : m->step == unipc && formula ? p->sigmas[n - 1] : sigma_of(p, 0);
     p->end = n;
 }
 
@@ -446,20 +483,49 @@ static bool refuse_word(const Method *m, const char *key, int number, const char
                 wanted);
 }
 
+/* Lists of timesteps or sigmas that fall. */
+static bool lists_fall(const SamplerOptions *o, const SamplerPlan *p, const Schedule *s, Error *e)
+{
+    const Method *m = &methods[p->method];
+    const double *list = o->sigmas ? o->sigmas : o->timesteps;
+    const char *what = o->sigmas ? "sigmas" : "timesteps";
+    const double most = o->sigmas ? 1e6 : s->num_train_timesteps - 1;
+    if (!list) return true;
+    if (o->sigmas && o->timesteps)
+        return fail(e, "%s: sigmas: found timesteps too, wanted one of them", m->name);
+    if (!(m->knows & ANY_LIST) || (o->sigmas && m->form == BY_TIMESTEP))
+        return fail(e, "%s: %s: found some, wanted a method that goes by them", m->name, what);
+    if (p->schedule != DISCRETE)
+        return fail(e, "%s: schedule: found %s, wanted discrete beside %s", m->name,
+                    schedules[p->schedule], what);
+    for (int i = 0; i < o->steps + (o->sigmas != NULL); i++)
+        if (!(list[i] >= 0 && list[i] <= most) || (i && list[i] >= list[i - 1])
+            || (!o->sigmas && list[i] != rint(list[i])))
+            return fail(e, "%s: %s: found %g, wanted %s that fall, in 0..%g", m->name, what,
+                        list[i], o->sigmas ? "numbers" : "whole numbers", most);
+    return true;
+}
+
 /* What a method cannot do with these settings. */
 static bool possible(const Schedule *s, const SamplerOptions *o, const SamplerPlan *p, Error *e)
 {
     const Method *m = &methods[p->method];
-    int most = m->step == lcm ? imin(s->original_inference_steps, s->num_train_timesteps)
-                              : s->num_train_timesteps;
+    const bool distilled = m->step == lcm || m->step == tcd;
+    int most = s->num_train_timesteps;
+    if (distilled) most = imin(most, s->original_inference_steps);
     int least = m->step == pndm && !s->skip_prk_steps ? 4 : 1;
     if (o->steps < least || o->steps > most)
         return fail(e, "%s: steps: found %d, wanted %d..%d", m->name, o->steps, least, most);
-    if (o->schedule == KARRAS && !(m->knows & HAS_KARRAS))
-        return fail(e, "%s: schedule: found karras, wanted discrete: it goes by timestep", m->name);
-    if (!(o->eta >= 0 && o->eta <= 1) || (o->eta > 0 && m->step != ddim))
-        return fail(e, "%s: eta: found %g, wanted %s", m->name, o->eta,
-                    m->step == ddim ? "0..1" : "0");
+    if ((p->schedule == KARRAS || p->schedule == EXPONENTIAL) && !(m->knows & HAS_KARRAS))
+        return fail(e, "%s: schedule: found %s, wanted discrete: it goes by timestep", m->name,
+                    schedules[p->schedule]);
+    if (p->schedule >= SPACED && distilled)
+        return fail(e, "%s: schedule: found %s, wanted discrete: it takes the steps that the model "
+                    "was distilled for", m->name, schedules[p->schedule]);
+    if (!lists_fall(o, p, s, e)) return false;
+    const bool has_eta = sampler_has_eta(p->method);
+    if (!(o->eta >= 0 && o->eta <= 1) || (o->eta > 0 && !has_eta))
+        return fail(e, "%s: eta: found %g, wanted %s", m->name, o->eta, has_eta ? "0..1" : "0");
     if (o->mask && !o->picture) return fail(e, "%s: mask: found no picture, wanted one", m->name);
     if (o->picture && !(o->strength >= 0 && o->strength <= 1))
         return fail(e, "%s: strength: found %g, wanted 0..1", m->name, o->strength);
@@ -470,7 +536,8 @@ static bool possible(const Schedule *s, const SamplerOptions *o, const SamplerPl
         return refuse_word(m, "prediction_type", SAMPLE, "epsilon or v_prediction", e);
     if (m->step == dpm && s->algorithm_type >= DPMSOLVER)
         return refuse_word(m, "algorithm_type", s->algorithm_type, "dpmsolver++", e);
-    if ((m->step == ddpm || m->step == dpm) && s->variance_type >= FIXED_LARGE_LOG)
+    if ((m->step == ddpm || m->step == dpm || m->step == dpm_sde)
+        && s->variance_type >= FIXED_LARGE_LOG)
         return refuse_word(m, "variance_type", s->variance_type,
                            "fixed_small, fixed_small_log or fixed_large", e);
     bool to_zero = m->step == unipc && s->final_sigmas_type == ZERO;
@@ -514,8 +581,12 @@ bool sampler_plan(SamplerPlan *p, const Schedule *schedule, const SamplerOptions
                     sampler_methods());
     const Method *m = &methods[p->method];
     Schedule s = resolved(schedule, m);
-    p->karras = s.use_karras_sigmas && (m->knows & FILE_KARRAS);
-    if (o->schedule >= 0) p->karras = o->schedule == KARRAS;
+    if (m->knows & FILE_KARRAS)
+        p->schedule = s.use_karras_sigmas ? KARRAS
+                    : s.use_exponential_sigmas ? EXPONENTIAL : DISCRETE;
+    if (o->schedule >= 0 || o->timesteps || o->sigmas)
+        p->schedule = imax(o->schedule, DISCRETE);
+    if (p->schedule >= SPACED) s.timestep_spacing = p->schedule - SPACED;
     if (!possible(&s, o, p, e)) return false;
 
     p->alpha_count = s.num_train_timesteps;
@@ -527,10 +598,11 @@ bool sampler_plan(SamplerPlan *p, const Schedule *schedule, const SamplerOptions
     if (!alphas_cumprod(p, &s, e)) return sampler_plan_free(p), false;
 
     if (m->step == pndm) pndm_timesteps(p, &s, o->steps);
-    else if (m->step == lcm) lcm_timesteps(p, &s, o->steps);
-    else if (p->sigmas) sigma_timesteps(p, &s, o->steps);
+    else if (p->sigmas) sigma_timesteps(p, &s, o, o->steps);
+    else if ((m->step == lcm || m->step == tcd) && !o->timesteps) lcm_timesteps(p, &s, o->steps);
     else for (; p->end < o->steps; p->end++)
-        p->timesteps[p->end] = (float)spaced(&s, m->form, o->steps, p->end);
+        p->timesteps[p->end] = (float)(o->timesteps ? o->timesteps[p->end]
+                                                    : spaced(&s, m->form, o->steps, p->end));
     if (m->knows & TWICE) twice(p);
     if (o->picture) p->first = (o->steps - (int)(o->steps * o->strength)) * calls_a_step(m);
     if (!consistent(p, &s, o->steps, e)) return sampler_plan_free(p), false;
@@ -715,6 +787,15 @@ bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, 
 
 /* ---- by timestep: ddim, ddpm, lcm, pndm ---------------------------------------------------- */
 
+/* The noise e that a prediction means. */
+static float noise_of(const Run *r, float alpha, float sigma, size_t k)
+{
+    const float m = r->m[k];
+    if (r->s.prediction_type == V_PREDICTION) return alpha * m + sigma * r->x[k];
+    if (r->s.prediction_type == SAMPLE) return (r->x[k] - alpha * m) / sigma;
+    return m;
+}
+
 /* DDIMScheduler.  Song, Meng, Ermon 2020, equations 12 and 16:
  *     x' = sqrt(a') x0 + sqrt(1 - a' - v^2) e + v z
  *     v  = eta sqrt((1 - a') / (1 - a) (1 - a / a')) */
@@ -724,12 +805,8 @@ static void ddim(Run *r, int i)
     float v = (float)r->o->eta * sqrtf((1 - next) / (1 - a) * (1 - a / next));
     float alpha = sqrtf(a), sigma = sqrtf(1 - a), of_x0 = sqrtf(next), rest = 1 - next - v * v;
     float of_e = sqrtf(rest > 0 ? rest : 0);
-    for (size_t k = 0; k < r->n; k++) {
-        float m = r->m[k], e = m;
-        if (r->s.prediction_type == V_PREDICTION) e = alpha * m + sigma * r->x[k];
-        if (r->s.prediction_type == SAMPLE) e = (r->x[k] - alpha * m) / sigma;
-        r->x[k] = of_x0 * r->x0[k] + of_e * e;
-    }
+    for (size_t k = 0; k < r->n; k++)
+        r->x[k] = of_x0 * r->x0[k] + of_e * noise_of(r, alpha, sigma, k);
     if (r->o->eta > 0) add_fresh_noise(r, v);
 }
 
@@ -762,6 +839,25 @@ static void lcm(Run *r, int i)
     Level next = level(r, i + 1);
     for (size_t k = 0; k < r->n; k++) r->x[k] *= next.alpha;
     add_fresh_noise(r, next.sigma);
+}
+
+/* TCDScheduler.  Zheng et al. 2024, algorithm 4, eta being gamma: down to s = (1 - eta) t', then
+ * noise back up to t', but for the last step:
+ *     x_s = sqrt(a_s) x0 + sqrt(1 - a_s) e,    x' = sqrt(a' / a_s) x_s + sqrt(1 - a' / a_s) z */
+static void tcd(Run *r, int i)
+{
+    const bool last = i + 1 == r->p.end;
+    const float t = last ? 0 : r->p.timesteps[i + 1];
+    const float now = alpha_at(r, r->p.timesteps[i]), next = alpha_at(r, t);
+    const float down = alpha_at(r, floorf((float)(1 - r->o->eta) * t));
+    const float alpha = sqrtf(now), sigma = sqrtf(1 - now), of_x0 = sqrtf(down),
+                of_e = sqrtf(1 - down);
+    for (size_t k = 0; k < r->n; k++)
+        r->x[k] = of_x0 * r->x0[k] + of_e * noise_of(r, alpha, sigma, k);
+    if (last || !(r->o->eta > 0)) return;
+    const float up = sqrtf(next / down);
+    for (size_t k = 0; k < r->n; k++) r->x[k] *= up;
+    add_fresh_noise(r, sqrtf(1 - next / down));
 }
 
 /* PNDMScheduler.  Liu et al. 2022, equation 11:
@@ -894,8 +990,10 @@ static void lms(Run *r, int i)
 
 /* DPMSolverMultistepScheduler, dpmsolver++.  Lu et al. 2022b, algorithm 2 and its relatives of
  * order 1 and 3, D_j being the differences of the last x0s in lambda:
- *     x' = sigma' / sigma x - alpha' sum_j w_j D_j */
-static void dpm(Run *r, int i)
+ *     x' = sigma' / sigma x - alpha' sum_j w_j D_j
+ * sde-dpmsolver++ goes twice as far in lambda and adds noise:
+ *     x' = sigma' / sigma exp(-h) x - alpha' sum_j w_j D_j + sigma' sqrt(1 - exp(-2 h)) z */
+static void dpm_step(Run *r, int i, bool sde)
 {
     const Schedule *s = &r->s;
     bool last = i + 1 == r->p.end, few = s->lower_order_final && r->p.end < 15;
@@ -905,9 +1003,10 @@ static void dpm(Run *r, int i)
     remember(r, r->x0);
 
     Level now = log_level(r, i), next = log_level(r, i + 1);
-    float h = next.lambda - now.lambda, phi = (float)f_exp(-h) - 1;
-    float w1 = s->solver_type == HEUN || order == 3 ? -(phi / h + 1) : 0.5f * phi;
-    float w2 = order == 3 ? (phi + h) / (h * h) - 0.5f : 0;
+    float h = next.lambda - now.lambda, far = sde ? 2 * h : h, phi = (float)f_exp(-far) - 1;
+    float w1 = s->solver_type == HEUN || order == 3 ? -(phi / far + 1) : 0.5f * phi;
+    float w2 = order == 3 ? (phi + far) / (far * far) + (sde ? 0.5f : -0.5f) : 0;
+    float of_x = next.sigma / now.sigma * (sde ? (float)f_exp(-h) : 1);
     float r0 = 1, r1 = 1;
     if (order > 1) r0 = (now.lambda - log_level(r, i - 1).lambda) / h;
     if (order > 2) r1 = (log_level(r, i - 1).lambda - log_level(r, i - 2).lambda) / h;
@@ -920,9 +1019,13 @@ static void dpm(Run *r, int i)
             D1 += r0 / (r0 + r1) * (D1 - before);
         }
         if (order > 1) sum += w1 * D1 + w2 * D2;
-        r->x[k] = next.sigma / now.sigma * r->x[k] - next.alpha * sum;
+        r->x[k] = of_x * r->x[k] - next.alpha * sum;
     }
+    if (sde) add_fresh_noise(r, next.sigma * sqrtf(-phi));
 }
+
+static void dpm(Run *r, int i) { dpm_step(r, i, false); }
+static void dpm_sde(Run *r, int i) { dpm_step(r, i, true); }
 
 /* w: solve sum_j A[i][j] w_j = b_i for n <= 3 unknowns, by elimination with pivots. */
 static void solve(int n, double A[3][3], double b[3], float w[3])

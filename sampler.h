@@ -32,6 +32,8 @@
  *     dpm++2m   DPMSolverMultistepScheduler      steps                  -             yes
  *     unipc     UniPCMultistepScheduler          steps                  -             yes
  *     lcm       LCMScheduler                     steps                  yes           -
+ *     dpm++2m_sde  the same as dpm++2m, sde      steps                  yes           yes
+ *     tcd       TCDScheduler                     steps                  eta > 0       -
  *
  *     (1) + 9 when the file has not skip_prk_steps; one step alone is one call
  *     (2) the class has none: use_karras_sigmas of a file does not count, the option does
@@ -69,15 +71,15 @@ typedef struct {
     int set_alpha_to_one;                   /* ddim, pndm */
     int skip_prk_steps;                     /* pndm */
     int variance_type;                      /* ddpm */
-    int use_karras_sigmas, final_sigmas_type;
+    int use_karras_sigmas, use_exponential_sigmas, final_sigmas_type;
     int solver_order, solver_type, algorithm_type, lower_order_final, euler_at_final;
     int original_inference_steps; double timestep_scaling;      /* lcm */
 } Schedule;
 
 /* Read config; where names it in messages.  Fails at a value out of range or of the wrong type, and
- * at a setting that no method here can follow (thresholding, trained_betas, exponential or flow
- * sigmas ...), naming key, found and wanted.  Unknown keys are accepted.  A _class_name that is
- * none of ours is kept: the model still works with a method chosen by name; the default then
+ * at a setting that no method here can follow (thresholding, trained_betas, flow sigmas ...),
+ * naming key, found and wanted.  Unknown keys are accepted.  A _class_name that is none of ours is
+ * kept: the model still works with a method chosen by name; the default then
  * fails, listing the names. */
 bool schedule_read(Schedule *s, const Json *config, const char *where, Error *e);
 
@@ -88,12 +90,14 @@ void schedule_as_sd(Schedule *s, bool mask);
 /* ---- methods ------------------------------------------------------------------------------- */
 
 int sampler_method(const char *name);                     /* -1: no such method */
-int sampler_schedule(const char *name);           /* "discrete", "karras"; -1: no such schedule */
-const char *sampler_name(int method);
+/* discrete: as the file spaces its timesteps; linspace, leading, trailing (also sgm_uniform):
+ * spaced so; karras, exponential: sigmas by their formula.  -1: no such schedule. */
+int sampler_schedule(const char *name);
+const char *sampler_name(int method), *sampler_schedule_name(int schedule);
 const char *sampler_methods(void);                     /* "ddim, ddpm, pndm, ...": for messages */
-const char *sampler_schedules(void);                      /* "discrete, karras" */
-bool sampler_has_karras(int method);
-bool sampler_has_eta(int method);                         /* ddim alone */
+const char *sampler_schedules(void);                      /* "discrete, karras, ..." */
+bool sampler_has_karras(int method);                      /* and exponential */
+bool sampler_has_eta(int method);                         /* ddim, tcd */
 
 /* ---- running ------------------------------------------------------------------------------- */
 
@@ -104,7 +108,10 @@ typedef bool Model(void *self, const float *x, double t, float *prediction, Erro
 typedef struct {
     int method, schedule;                   /* from the functions above; -1: what the file says */
     int steps;                              /* 1 .. num_train_timesteps */
-    double eta;                             /* 0 .. 1, for ddim; else 0 */
+    /* in place of a schedule, or NULL: [steps] whole timesteps that fall, for methods that do not
+     * go by their distance (ddim, pndm); or [steps + 1] sigmas that fall, the last after all */
+    const double *timesteps, *sigmas;
+    double eta;                             /* 0 .. 1, for ddim and tcd; else 0 */
     const float *picture;                   /* clean latents to start from, or NULL */
     double strength;                 /* 0 .. 1, with a picture: int(steps * strength) steps run */
     const float *mask;            /* with a picture, or NULL: 1 is repainted, 0 kept; per value */
@@ -118,11 +125,11 @@ typedef struct {
 
 /* What a run will do; calls first .. end - 1 of the lists are made. */
 typedef struct {
-    int method; bool karras;
+    int method, schedule;
     int first, end;
     float *timesteps;                       /* [end], as the model sees them */
     float *sigmas;                /* [end + 1], noise over signal, the last after the last call */
-                                            /* NULL for ddim, ddpm, pndm, lcm, which have none */
+                                            /* NULL for those that go by timestep */
     float *alphas; int alpha_count;         /* alphas_cumprod */
     float start;                            /* factor of the noise, without a picture */
     size_t memory;                          /* bytes that sample() takes for itself */

@@ -165,6 +165,7 @@ static bool run_noise(Run *run, Error *e)
     float *y = malloc(run->count * sizeof *y);
     if (!y) return fail(e, "variation: out of memory: needed room for %zu latents", run->count);
     rng_seed(&other, r->variation_seed);
+    other.noise = r->noise;
     randn(&other, y, run->count);
     turn(run->x, y, r->variation, (size_t)run->sd->vae.latents, (size_t)run->h, (size_t)run->w);
     free(y);
@@ -223,6 +224,23 @@ static void predict(Run *run, double t)
     run->m.used = top;
 }
 
+static double deviation(const float *x, size_t n)
+{
+    double sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    for (size_t i = 0; i < n; i++) square += (x[i] - sum / (double)n) * (x[i] - sum / (double)n);
+    return sqrt(square / (double)(n - 1));
+}
+
+/* The guided prediction brought part of the way to the spread of the one with the text.
+ *                                         rescale_noise_cfg; Lin et al. 2023, section 3.4 */
+static void rescale(float *guided, const float *with, size_t n, float part)
+{
+    const float ratio = (float)(deviation(with, n) / deviation(guided, n));
+    for (size_t i = 0; i < n; i++)
+        guided[i] = part * (guided[i] * ratio) + (1 - part) * guided[i];
+}
+
 /* e(x) + g (e(x, text) - e(x)): classifier-free guidance, a model made of one asked twice.
  *                                                                             Ho & Salimans 2022 */
 static bool guided(void *self, const float *x, double t, float *prediction, Error *e)
@@ -240,6 +258,8 @@ static bool guided(void *self, const float *x, double t, float *prediction, Erro
         const float without = run->batch[i], with = run->batch[run->count + i];
         run->batch[i] = without + g * (with - without);
     }
+    if (run->halves == 2 && run->r->rescale > 0)
+        rescale(run->batch, run->batch + run->count, run->count, (float)run->r->rescale);
     channels_first(run->batch, c, n, prediction);
     return true;
 }
@@ -307,10 +327,11 @@ static void heat_mean(const Run *run)
 static bool run_denoise(Run *run, Error *e)
 {
     const SdRequest *r = run->r;
-    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
-                         .eta = r->eta, .strength = r->strength, .mask = run->mask,
-                         .picture = starts_from_picture(run->sd, r) ? run->picture : NULL,
-                         .rng = &run->rng, .count = run->count, .each = r->step, .self = r->self };
+    SamplerOptions o = sd_sampler(r);
+    o.mask = run->mask;
+    o.picture = starts_from_picture(run->sd, r) ? run->picture : NULL;
+    o.rng = &run->rng, o.count = run->count;
+    o.each = r->step, o.self = r->self;
     if (!sample(sd_schedule(run->sd, r), &o, run->x, guided, run, e)) return false;
     if (run->r->heat) heat_mean(run);
     if (r->latents_out) memcpy(r->latents_out, run->x, run->count * sizeof(float));
@@ -364,14 +385,20 @@ const Schedule *sd_schedule(const Sd *s, const SdRequest *r)
     return r->mask ? &s->repaint : &s->schedule;
 }
 
+SamplerOptions sd_sampler(const SdRequest *r)
+{
+    return (SamplerOptions){ .method = r->method, .schedule = r->schedule, .steps = r->steps,
+                             .timesteps = r->timesteps, .sigmas = r->sigmas, .eta = r->eta,
+                             .picture = r->init ? (const float *)r->init->rgb : NULL,
+                             .strength = r->strength };
+}
+
 void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
 {
     static const char *const names[SD_STAGES] = { "text", "encode", "unet", "decode" };
     const int h = r->height / s->vae.factor, w = r->width / s->vae.factor;
     const int encodes = starts_from_picture(s, r) + (r->mask && s->inpaints);
-    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
-                         .eta = r->eta, .picture = r->init ? (const float *)r->init->rgb : NULL,
-                         .strength = r->strength };
+    const SamplerOptions o = sd_sampler(r);
     SamplerPlan plan = { 0 };
     Unet watched = s->unet;
     if (r->heat) watched.watch = see;
@@ -447,6 +474,7 @@ bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e)
     run.w = r->width / s->vae.factor;
     run.count = (size_t)s->vae.latents * (size_t)run.h * (size_t)run.w;
     rng_seed(&run.rng, r->seed);
+    run.rng.noise = r->noise;
     double t = now();
     bool ok = run_open(&run, e) && timed(&run, SD_TEXT, t, run_text(&run, e));
     if (ok) { t = now(); ok = timed(&run, SD_ENCODE, t, run_start(&run, e)); }
@@ -501,9 +529,7 @@ static bool check_pictures(const Sd *s, const SdRequest *r, Error *e)
 bool sd_check(const Sd *s, const SdRequest *r, Error *e)
 {
     SamplerPlan plan = { 0 };
-    SamplerOptions o = { .method = r->method, .schedule = r->schedule, .steps = r->steps,
-                         .eta = r->eta, .picture = r->init ? (const float *)r->init->rgb : NULL,
-                         .strength = r->strength };
+    const SamplerOptions o = sd_sampler(r);
     if (!check_size(s, "width", r->width, e) || !check_size(s, "height", r->height, e))
         return false;
     if (r->clip_skip < 0 || r->clip_skip >= s->text.encoder.layers) {

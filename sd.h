@@ -61,6 +61,9 @@ typedef struct {
     double guidance;                  /* 1 and below: off, the negative prompt then has no effect */
     double eta, strength;             /* strength counts with a picture to start from */
     int method, schedule;             /* of sampler.h */
+    const double *timesteps, *sigmas; /* in place of a schedule: [steps], [steps + 1]; or NULL */
+    double rescale;                   /* of guidance, 0..1 */
+    Noise noise;                      /* whose random numbers */
     int clip_skip;                    /* diffusers': layers left out, for the prompt */
     uint64_t seed;
     const Picture *init;              /* picture to picture; already width x height */
@@ -96,6 +99,8 @@ typedef struct { const char *name; size_t memory; double macs, weight_bytes; int
 enum { SD_TEXT, SD_ENCODE, SD_UNET, SD_DECODE, SD_STAGES };
 /* With mask set, the file's schedule as the Inpaint pipeline takes it. */
 const Schedule *sd_schedule(const Sd *s, const SdRequest *r);
+/* What the request says to the sampler, for a plan. */
+SamplerOptions sd_sampler(const SdRequest *r);
 void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES]);
 
 /* Tokens of text that do not fit the text encoder, as text the caller frees; NULL when all fit. */

@@ -182,8 +182,16 @@ double f_exp(double x), f_log(double x), f_sin(double x), f_cos(double x),
 
 /* ---- noise: torch's CPU generator ------------------------------------------------------------ */
 
-/* mt19937; the seed counts modulo 2^32, as torch.Generator().manual_seed on the CPU. */
-typedef struct { uint32_t state[624]; int next; bool has_spare; double spare; } Rng;
+/* mt19937; the seed counts modulo 2^32, as torch.Generator().manual_seed on the CPU.  Other noises
+ * for those who come from elsewhere, set after rng_seed: torch's CUDA generator, as web interfaces
+ * imitate it on a CPU (Philox4x32-10, whose seed counts modulo 2^64), and numpy's RandomState. */
+typedef enum { NOISE_TORCH, NOISE_CUDA, NOISE_NUMPY } Noise;
+typedef struct {
+    Noise noise;
+    uint64_t seed; uint32_t draws;         /* of Philox: the key; calls of randn so far */
+    uint32_t state[624]; int next;
+    bool has_spare; double spare;
+} Rng;
 void rng_seed(Rng *r, uint64_t seed);
 /* torch.randn(n): below 16 values another sequence than from 16 on, as there. */
 void randn(Rng *r, float *out, size_t n);

@@ -372,6 +372,23 @@ truncated() {
 }
 [ -n "$RUN" ] || check "a model truncated while mapped is named" truncated
 
+# ---- lists, other noise, rescaled guidance: made again from what the picture says ---------------------
+
+lists="image -m $sd -p a -W 64 -H 64 --seed 3 -q -o $dir/x.png"
+for words in "--timesteps 999,500,20 --sampling-method euler" "--sigmas 14,3,0.5,0 --sampling-method heun" \
+    "--rng cuda" "--rng numpy --guidance-rescale 0.7" "--sampling-method tcd --eta 0.3" \
+    "--sampling-method dpm++2m_sde --schedule exponential" "--schedule sgm_uniform --sampling-method euler"; do
+    good   ""                                            $lists --steps 3 $words
+    good   "same"                                        verify "$dir/x.png" -m $sd
+done
+good   "trailing"                                        inspect "$dir/x.png"
+misuse "--timesteps: found 'x', want"                    $lists --timesteps 999,x
+misuse "--sigmas: found '5', want two numbers or more"   $lists --sigmas 5
+misuse "--sigmas: of no use with --timesteps"            $lists --sigmas 5,0 --timesteps 5,0
+misuse "--rng: found 'x', want one of torch, cuda, numpy" $lists --rng x
+misuse "whole numbers that fall"                         $lists --timesteps 5,10 --sampling-method euler
+misuse "--guidance-rescale: found '2'"                   $lists --guidance-rescale 2
+
 # ---- the shipped weights ---------------------------------------------------------------------------------
 
 shipped=$(dirname "$FUSION")/weights/tiny

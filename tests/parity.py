@@ -283,6 +283,20 @@ def sd_checks(name, folder):
     for method, schedule in reference.EVERY_SAMPLER:
         yield case(f"{method} {schedule}", *usual, "--sampling-method", method,
                    "--schedule", schedule)
+    for method in "dpm++2m_sde", "tcd":
+        yield case(method, *usual, "--sampling-method", method)
+    yield case("tcd eta 0.3", *usual, "--sampling-method", "tcd", "--eta", "0.3")
+    for method in "euler", "heun", "lms", "dpm++2m", "unipc":
+        yield case(f"{method} exponential", *usual, "--sampling-method", method,
+                   "--schedule", "exponential")
+    for spacing in reference.SPACINGS:
+        yield case(f"euler {spacing}", *usual, "--sampling-method", "euler", "--schedule", spacing)
+    for method in "ddpm", "euler", "heun", "dpm++2m", "lcm":
+        yield case(f"{method} timesteps", *texts, *small, "--seed", "3", "--sampling-method", method,
+                   "--timesteps", "999,700,350,81,1")
+    yield case("euler sigmas", *texts, *small, "--seed", "3", "--sampling-method", "euler",
+               "--sigmas", "14.6,6,2,0.5,0")
+    yield case("guidance rescale 0.7", *usual, "--guidance-rescale", "0.7")
     for method in "pndm", "dpm++2m", "heun", "unipc", "lms":
         for count in "1", "2", "3", "25":
             yield case(f"{method} {count} steps", *texts, *small, "--seed", "4", "--steps", count,

@@ -422,6 +422,8 @@ SAMPLERS = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "pndm": "PNDMSched
             "dpm++2m": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
             "lcm": "LCMScheduler"}
 WITH_KARRAS = ["euler", "heun", "lms", "dpm++2m", "unipc"]
+MORE_SAMPLERS = {"dpm++2m_sde": "DPMSolverMultistepScheduler", "tcd": "TCDScheduler"}
+SPACINGS = ["linspace", "leading", "trailing"]
 EVERY_SAMPLER = [(m, "discrete") for m in SAMPLERS] + [(m, "karras") for m in WITH_KARRAS]
 
 
@@ -433,7 +435,13 @@ def load_pipe(folder, kind, method=None, schedule="discrete"):
     if method:
         config = read_json(f"{folder}/scheduler/scheduler_config.json")
         more = {"use_karras_sigmas": schedule == "karras"} if method in WITH_KARRAS else {}
-        sampler = getattr(diffusers, SAMPLERS[method]).from_config(config, **more)
+        if schedule == "exponential":
+            more["use_exponential_sigmas"] = True
+        if schedule in SPACINGS:
+            more["timestep_spacing"] = schedule
+        if method == "dpm++2m_sde":
+            more["algorithm_type"] = "sde-dpmsolver++"
+        sampler = getattr(diffusers, (SAMPLERS | MORE_SAMPLERS)[method]).from_config(config, **more)
         pipe = kind(**pipe.components | {"scheduler": sampler}, requires_safety_checker=False)
         pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -450,8 +458,12 @@ def image_words(words):
     p.add_argument("--steps", type=int, default=50)
     p.add_argument("--cfg-scale", type=float, default=7.5)
     p.add_argument("--seed", type=int, required=True)
-    p.add_argument("--sampling-method", choices=SAMPLERS)
-    p.add_argument("--schedule", choices=["discrete", "karras"], default="discrete")
+    p.add_argument("--sampling-method", choices=SAMPLERS | MORE_SAMPLERS)
+    p.add_argument("--schedule", default="discrete",
+                   choices=["discrete", "karras", "exponential", *SPACINGS])
+    p.add_argument("--timesteps")
+    p.add_argument("--sigmas")
+    p.add_argument("--guidance-rescale", type=float, default=0)
     p.add_argument("--eta", type=float, default=0)
     p.add_argument("--strength", type=float)
     p.add_argument("--clip-skip", type=int)
@@ -474,6 +486,12 @@ def run_pipe(folder, words, output_type="pil", dtype=torch.float32, sink=None):
         more = {"image": open_picture(w.picture).convert("RGB"), "strength": w.strength}
     else:
         more = {"width": w.width, "height": w.height}
+    if w.guidance_rescale:
+        more["guidance_rescale"] = w.guidance_rescale
+    if w.timesteps:
+        more["timesteps"] = [int(t) for t in w.timesteps.split(",")]
+    if w.sigmas:
+        more["sigmas"] = [float(s) for s in w.sigmas.split(",")]
     if w.latents:
         more["latents"] = load_file(w.latents)["latents"].to(dtype)
     if w.prompt_embeds:

@@ -6,7 +6,7 @@
 
 The schedulers are driven as StableDiffusionPipeline drives them (with a picture: its Img2Img, with
 a picture and a mask: its Inpaint relative), over a model that is a formula.  Of every run the file
-keeps the initial sigma, the largest value, 12 of the final latents and mostly the timesteps.
+keeps the initial sigma, the largest value, 12 of the final latents and mostly the timesteps seen.
 """
 import inspect
 import json
@@ -29,9 +29,10 @@ CLASSES = {
     "euler_a": diffusers.EulerAncestralDiscreteScheduler,
     "heun": diffusers.HeunDiscreteScheduler, "lms": diffusers.LMSDiscreteScheduler,
     "dpm++2m": diffusers.DPMSolverMultistepScheduler, "unipc": diffusers.UniPCMultistepScheduler,
-    "lcm": diffusers.LCMScheduler,
+    "lcm": diffusers.LCMScheduler, "dpm++2m_sde": diffusers.DPMSolverMultistepScheduler,
+    "tcd": diffusers.TCDScheduler,
 }
-KARRAS = ["euler", "euler_a", "heun", "lms", "dpm++2m", "unipc"]
+KARRAS = ["euler", "euler_a", "heun", "lms", "dpm++2m", "unipc", "dpm++2m_sde"]
 SD1 = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
            num_train_timesteps=1000, steps_offset=1, clip_sample=False, set_alpha_to_one=False,
            skip_prk_steps=True)
@@ -43,13 +44,21 @@ def model(x, t):
     return x * c + x / (x * x + 1) * np.float32(0.1).item()
 
 
-def scheduler_of(method, config, karras):
+def scheduler_of(method, config, karras, schedule):
+    if method == "dpm++2m_sde":
+        config = dict(config, algorithm_type="sde-dpmsolver++")
+    if schedule == "exponential":
+        config = dict(config, use_exponential_sigmas=True)
+    elif schedule:
+        config = dict(config, timestep_spacing=schedule)
     if karras and method != "euler_a":
         config = dict(config, use_karras_sigmas=True)
     return CLASSES[method].from_config(config)
 
 
-def set_timesteps(scheduler, method, config, karras, steps):
+def set_timesteps(scheduler, method, config, karras, steps, lists):
+    if lists:
+        return scheduler.set_timesteps(**lists)
     scheduler.set_timesteps(steps)
     if karras and method == "euler_a":           # its class has none: the lists of Euler's
         euler = CLASSES["euler"].from_config(dict(config, use_karras_sigmas=True))
@@ -57,9 +66,10 @@ def set_timesteps(scheduler, method, config, karras, steps):
         scheduler.timesteps, scheduler.sigmas = euler.timesteps, euler.sigmas
 
 
-def run(method, config, karras=False, steps=20, eta=0.0, strength=None, mask=False, n=256, seed=7):
-    scheduler = scheduler_of(method, config, karras)
-    set_timesteps(scheduler, method, config, karras, steps)
+def run(method, config, karras=False, steps=20, eta=0.0, strength=None, mask=False, n=256, seed=7,
+        schedule=None, **lists):
+    scheduler = scheduler_of(method, config, karras, schedule)
+    set_timesteps(scheduler, method, config, karras, steps, lists)
     generator = torch.Generator().manual_seed(seed)
     picture = torch.sin(torch.arange(n, dtype=torch.float32) * np.float32(0.7).item())
     picture = picture[None, None, None]
@@ -100,9 +110,13 @@ def run(method, config, karras=False, steps=20, eta=0.0, strength=None, mask=Fal
     case = dict(method=method, steps=steps, n=n, start=short(scheduler.init_noise_sigma),
                 largest=short(np.abs(x).max()), want=[short(v) for v in x[at]])
     if strength is None or steps == 7:
-        case["timesteps"] = [short(t) for t in timesteps]
+        case["seen"] = [short(t) for t in timesteps]
     if karras:
         case["karras"] = True
+    if schedule:
+        case["schedule"] = schedule
+    for name, values in lists.items():
+        case[name] = values
     if eta:
         case["eta"] = eta
     if strength is not None:
@@ -136,7 +150,7 @@ def cases():
                         for strength in (0.8, 1.0):
                             yield name, config, dict(method=method, karras=karras, steps=7,
                                                      strength=strength, mask=True)
-                    elif method != "lcm" or spacing == "leading":
+                    elif method not in ("lcm", "tcd") or spacing == "leading":
                         for steps in (1, 2, 7, 20):
                             yield name, config, dict(method=method, karras=karras, steps=steps)
             if spacing:
@@ -149,11 +163,13 @@ def cases():
 
 def odd_cases():
     """One setting each that is not Stable Diffusion 1's."""
-    def one(method, steps=7, drop=(), karras=False, strength=None, n=37, eta=0.0, **change):
+    def one(method, steps=7, drop=(), karras=False, strength=None, n=37, eta=0.0, schedule=None,
+            timesteps=None, sigmas=None, **change):
         config = {k: v for k, v in dict(SD1, **change).items() if k not in drop}
         title = ", ".join([f"{k} {v}" for k, v in change.items()] + [f"no {k}" for k in drop])
+        lists = {k: v for k, v in (("timesteps", timesteps), ("sigmas", sigmas)) if v}
         return title, config, dict(method=method, steps=steps, karras=karras, strength=strength,
-                                   n=n, eta=eta)
+                                   n=n, eta=eta, schedule=schedule, **lists)
 
     for method in CLASSES:                                   # the classes' own defaults
         yield one(method, drop=tuple(SD1))
@@ -161,6 +177,22 @@ def odd_cases():
             yield one(method, beta_schedule=schedule)
         yield one(method, num_train_timesteps=400, n=9)
         yield one(method, steps=30)
+    for steps in (2, 7, 20):
+        for strength in (None, 0.8):
+            yield one("tcd", steps=steps, eta=0.3, strength=strength)
+        yield one("tcd", steps=steps, eta=1.0, prediction_type="v_prediction")
+    for method in ("euler", "heun", "lms", "dpm++2m", "unipc", "dpm++2m_sde"):
+        for steps in (7, 20):
+            yield one(method, steps=steps, schedule="exponential")
+    for method in CLASSES:
+        for schedule in ("linspace", "leading", "trailing"):
+            if method not in ("lcm", "tcd"):
+                yield one(method, schedule=schedule)
+    falling = [999, 850, 600, 599, 300, 81, 1]
+    for method in ("ddpm", "euler", "heun", "dpm++2m", "dpm++2m_sde", "lcm", "tcd"):
+        yield one(method, steps=len(falling), timesteps=falling)
+    yield one("euler", steps=5, sigmas=[14.6, 7.0, 3.0, 1.0, 0.3, 0.0])
+    yield one("euler", steps=3, sigmas=[10.0, 4.0, 0.5, 0.03])
     for method in KARRAS:
         # strength sets the begin index; without it the reference trips over t = 999 twice
         yield one(method, karras=True, beta_schedule="squaredcos_cap_v2", steps=20, strength=1.0)
@@ -189,7 +221,9 @@ def odd_cases():
             for order in (1, 2, 3):
                 yield one("dpm++2m", solver_order=order, steps=steps, karras=karras)
                 yield one("unipc", solver_order=order, steps=steps, karras=karras)
+                yield one("dpm++2m_sde", solver_order=order, steps=steps, karras=karras)
             yield one("dpm++2m", solver_type="heun", steps=steps, karras=karras)
+            yield one("dpm++2m_sde", solver_type="heun", steps=steps, karras=karras)
             for order in (2, 3):
                 yield one("unipc", solver_type="bh1", solver_order=order, steps=steps,
                           karras=karras, final_sigmas_type="sigma_min")

@@ -195,8 +195,8 @@ static void sd_parts(const char *folder)
 TEST(stable_diffusion_1_part_by_part) { sd_parts("tests/models/sd1"); }
 TEST(stable_diffusion_2_part_by_part) { sd_parts("tests/models/sd2"); }
 
-/* A large picture alone goes through its resnets band by band; two of a batch do not.  1024 x 1024 by
- * the shipped weights: both ways of it, same channels and half of them, by Winograd. */
+/* A large picture alone goes through its resnets band by band; two of a batch do not.  1024 x 1024
+ * by the shipped weights: both ways of it, same channels and half of them, by Winograd. */
 TEST(vae_by_bands_is_the_whole)
 {
     Error e = { 0 };

@@ -254,6 +254,30 @@ TEST(the_spare_value_is_kept)
     CHECK(one == pair[0]);
 }
 
+/* torch.randn(device="cuda"), two draws of one generator, by the published algorithm in NumPy; and
+ * numpy.random.RandomState(seed).randn. */
+TEST(noise_of_cuda_and_of_numpy)
+{
+    static const struct { Noise noise; uint64_t seed; float want[6]; } series[] = {
+        { NOISE_CUDA, 0, { -0.9246624f, -0.42534396f, -2.6438458f, 0.14518388f,
+                           0.18082589f, -0.55226272f } },
+        { NOISE_CUDA, 0x200000005, { -0.80933f, 1.1234854f, 0.17516822f, 0.29054299f,
+                                     0.33558047f, -0.021283478f } },
+        { NOISE_NUMPY, 0, { 1.7640524f, 0.4001572f, 0.978738f, 2.2408931f, 1.8675580f,
+                            -0.9772779f } },
+        { NOISE_NUMPY, 4294967295, { 0.64840865f, 0.6693235f, -1.0805438f, 0.28450105f,
+                                     0.11388773f, NAN } } };
+    for (size_t i = 0; i < countof(series); i++) {
+        float got[6];
+        Rng r;
+        rng_seed(&r, series[i].seed);
+        r.noise = series[i].noise;
+        randn(&r, got, 4);
+        randn(&r, got + 4, 2);
+        CLOSE(got, series[i].want, isnan(series[i].want[5]) ? 5 : 6, 1e-7);
+    }
+}
+
 TEST(noise_is_normal)
 {
     enum { N = 1 << 18 };

@@ -60,7 +60,7 @@ static void describe(const Json *c)
  * place: torch's square root is off by one for every sixth number. */
 static void compare_plan(const Json *c, const SamplerPlan *p)
 {
-    const Json *list = json_get(c, "timesteps");
+    const Json *list = json_get(c, "seen");
     double start = number(c, "start", 0);
     bool wrong = fabs(start - (double)p->start) > 2.5e-7 * start;
     if (list) {
@@ -68,16 +68,28 @@ static void compare_plan(const Json *c, const SamplerPlan *p)
         wrong |= list->count != p->end - p->first;
         for (const Json *t = list->first; t && i < p->end; t = t->next, i++) {
             float want = strtof(t->text, NULL), got = p->timesteps[i];
-            wrong |= fabsf(got - want) > (p->karras && want != rintf(want) ? 1e-3f : 0);
+            const bool logs = p->schedule || json_get(c, "sigmas");
+            wrong |= fabsf(got - want) > (logs && want != rintf(want) ? 1e-3f : 0);
         }
     }
     CHECK(!wrong);
     if (wrong) { printf("    timesteps or start (%.9g) of", (double)p->start); describe(c); }
 }
 
+/* The numbers of a list, in out; NULL: there is none. */
+static const double *list_of(const Json *c, const char *name, double out[32])
+{
+    const Json *list = json_get(c, name);
+    int i = 0;
+    for (const Json *j = list ? list->first : NULL; j; j = j->next)
+        out[i++] = strtod(j->text, NULL);
+    return list ? out : NULL;
+}
+
 static void run_case(const Json *c, const Schedule *s)
 {
     static float x[256], picture[256], mask[256];
+    static double timesteps[32], sigmas[32];
     Error e = { 0 };
     Rng rng;
     size_t n = (size_t)number(c, "n", 0);
@@ -88,7 +100,9 @@ static void run_case(const Json *c, const Schedule *s)
     const Json *method = json_get(c, "method");
     SamplerOptions o = {
         .method = sampler_method(method->text), .steps = (int)number(c, "steps", 0),
-        .schedule = json_get(c, "karras") ? sampler_schedule("karras") : -1,
+        .schedule = json_get(c, "karras") ? sampler_schedule("karras")
+                  : json_get(c, "schedule") ? sampler_schedule(json_get(c, "schedule")->text) : -1,
+        .timesteps = list_of(c, "timesteps", timesteps), .sigmas = list_of(c, "sigmas", sigmas),
         .eta = number(c, "eta", 0), .strength = number(c, "strength", 0),
         .picture = json_get(c, "strength") ? picture : NULL,
         .mask = json_get(c, "mask") ? mask : NULL, .rng = &rng, .count = n,
@@ -134,7 +148,7 @@ TEST(sampler_equals_diffusers)
         if (read) run_case(c, &s);
         else { printf("    %s:", e.text); describe(c); e.code = 0; }
     }
-    CHECK(count == 804);
+    CHECK(count == 997);
     for (int m = 0; m < 10 && getenv("VERBOSE"); m++)
         printf("%8s: %3d runs, off by at most %.1e\n", sampler_name(m), tally[m].runs,
                tally[m].worst);
@@ -183,17 +197,56 @@ TEST(names)
 {
     CHECK(sampler_method("plms") == sampler_method("pndm"));
     CHECK(sampler_method("DDIM") == -1 && sampler_method("") == -1);
-    CHECK(sampler_schedule("karras") == 1 && sampler_schedule("exponential") == -1);
+    CHECK(sampler_schedule("karras") == 1 && sampler_schedule("Karras") == -1);
+    CHECK(sampler_schedule("sgm_uniform") == sampler_schedule("trailing"));
     char all[200] = "";
-    for (int m = 0; m < 10; m++) {
+    for (int m = 0; m < 12; m++) {
         CHECK(sampler_method(sampler_name(m)) == m);
         size_t used = strlen(all);
         snprintf(all + used, sizeof all - used, "%s%s", m ? ", " : "", sampler_name(m));
-        CHECK(sampler_has_karras(m) == (m >= 3 && m <= 8));
-        CHECK(sampler_has_eta(m) == (m == 0));
+        CHECK(sampler_has_karras(m) == ((m >= 3 && m <= 8) || m == 10));
+        CHECK(sampler_has_eta(m) == (m == 0 || m == 11));
     }
     CHECK_STR(sampler_methods(), all);
-    CHECK_STR(sampler_schedules(), "discrete, karras");
+    CHECK_STR(sampler_schedules(),
+              "discrete, karras, exponential, linspace, leading, trailing, sgm_uniform");
+}
+
+/* Lists that a method cannot follow, and a file that says sde. */
+TEST(lists)
+{
+    Schedule s = schedule_of("{" SD1 "}");
+    const double up[] = { 10, 20, 5 }, half[] = { 900.5, 3, 1 }, far[] = { 1000, 3, 1 },
+                 good[] = { 900, 30, 1 }, sigmas[] = { 14, 3, 1, 0 };
+    SamplerPlan p;
+    SamplerOptions o = { .method = sampler_method("euler"), .schedule = -1, .steps = 3 };
+    o.timesteps = up;
+    FAILS(sampler_plan(&p, &s, &o, &e_),
+          "euler: timesteps: found 20, wanted whole numbers that fall, in 0..999");
+    o.timesteps = half;
+    FAILS(sampler_plan(&p, &s, &o, &e_),
+          "euler: timesteps: found 900.5, wanted whole numbers that fall, in 0..999");
+    o.timesteps = far;
+    FAILS(sampler_plan(&p, &s, &o, &e_),
+          "euler: timesteps: found 1000, wanted whole numbers that fall, in 0..999");
+    o.timesteps = good;
+    o.method = sampler_method("ddim");
+    FAILS(sampler_plan(&p, &s, &o, &e_),
+          "ddim: timesteps: found some, wanted a method that goes by them");
+    o.method = sampler_method("euler");
+    o.schedule = sampler_schedule("karras");
+    FAILS(sampler_plan(&p, &s, &o, &e_),
+          "euler: schedule: found karras, wanted discrete beside timesteps");
+    o.schedule = -1;
+    o.sigmas = sigmas;
+    FAILS(sampler_plan(&p, &s, &o, &e_), "euler: sigmas: found timesteps too, wanted one of them");
+    o.timesteps = NULL;
+    o.method = sampler_method("lcm");
+    FAILS(sampler_plan(&p, &s, &o, &e_),
+          "lcm: sigmas: found some, wanted a method that goes by them");
+    Schedule sde = schedule_of("{" SD1 ",\"_class_name\":\"DPMSolverMultistepScheduler\","
+                               "\"algorithm_type\":\"sde-dpmsolver++\"}");
+    CHECK(sde.method == sampler_method("dpm++2m_sde"));
 }
 
 TEST(the_file_names_the_method)
@@ -216,9 +269,10 @@ TEST(the_file_names_the_method)
     Schedule other = schedule_of("{\"_class_name\":\"FlowMatchEulerDiscreteScheduler\"," SD1 "}");
     Schedule none = schedule_of("{" SD1 "}");
     FAILS(run(&other, o, x, &f, &e_), "scheduler: found FlowMatchEulerDiscreteScheduler, wanted "
-          "one of ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm");
+          "one of ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm, "
+          "dpm++2m_sde, tcd");
     FAILS(run(&none, o, x, &f, &e_), "scheduler: found no _class_name, wanted one of "
-          "ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm");
+          "ddim, ddpm, pndm, euler, euler_a, heun, lms, dpm++2m, unipc, lcm, dpm++2m_sde, tcd");
     o.method = 0;
     CHECK(run(&other, o, x, &f, &(Error){ 0 }));
 }
@@ -227,7 +281,7 @@ TEST(the_file_names_the_method)
 TEST(karras_by_file_and_by_option)
 {
     Schedule s = schedule_of("{" SD1 ",\"use_karras_sigmas\":true}");
-    for (int m = 0; m < 10; m++)
+    for (int m = 0; m < 12; m++)
         for (int asked = -1; asked < 2; asked++) {
             SamplerOptions o = { .method = m, .schedule = asked, .steps = 7 };
             SamplerPlan p;
@@ -235,7 +289,7 @@ TEST(karras_by_file_and_by_option)
             bool can = sampler_has_karras(m), ok = sampler_plan(&p, &s, &o, &e);
             CHECK(ok == (asked != 1 || can));
             if (!ok) continue;
-            CHECK(p.karras == (asked < 0 ? can && m != sampler_method("euler_a") : asked == 1));
+            CHECK(p.schedule == (asked < 0 ? can && m != sampler_method("euler_a") : asked == 1));
             sampler_plan_free(&p);
         }
     SamplerOptions o = { .method = 0, .schedule = 1, .steps = 7 };
@@ -336,11 +390,11 @@ TEST(settings_of_one_method_alone)
     static float x[4];
     Formula f = { .n = 4 };
     int dpm = sampler_method("dpm++2m"), unipc = sampler_method("unipc");
-    Schedule s = schedule_of("{" SD1 ",\"algorithm_type\":\"sde-dpmsolver++\","
+    Schedule s = schedule_of("{" SD1 ",\"algorithm_type\":\"sde-dpmsolver\","
                              "\"solver_type\":\"bh1\",\"variance_type\":\"learned\"}");
     SamplerOptions o = { .method = dpm, .schedule = -1, .steps = 4 };
     FAILS(run(&s, o, x, &f, &e_),
-          "dpm++2m: algorithm_type: found sde-dpmsolver++, wanted dpmsolver++");
+          "dpm++2m: algorithm_type: found sde-dpmsolver, wanted dpmsolver++");
     o.method = unipc;
     FAILS(run(&s, o, x, &f, &e_),
           "unipc: solver_type: found bh1, wanted bh2 where the last sigma is 0");
@@ -423,7 +477,7 @@ TEST(a_model_that_fails_stops_the_run)
 {
     static float x[20];
     Schedule s = schedule_of("{" SD1 "}");
-    for (int m = 0; m < 10; m++) {
+    for (int m = 0; m < 12; m++) {
         Formula f = { .n = 20, .fail_at = 5 };
         FAILS(run(&s, (SamplerOptions){ .method = m, .schedule = -1, .steps = 20 }, x, &f, &e_),
               "formula: no more");
@@ -447,7 +501,7 @@ TEST(each_call_is_shown_and_may_stop)
 {
     static float x[20];
     Schedule s = schedule_of("{" SD1 "}");
-    for (int m = 0; m < 10; m++) {
+    for (int m = 0; m < 12; m++) {
         Formula f = { .n = 20 };
         Watch w = { .stop = 0 };
         SamplerOptions o = { .method = m, .schedule = -1, .steps = 9, .each = watch, .self = &w };
@@ -455,7 +509,8 @@ TEST(each_call_is_shown_and_may_stop)
         CHECK(w.seen == f.calls && w.calls == f.calls);
         CHECK(!memcmp(w.last, x, sizeof w.last));
         /* Where one slope leads to a last sigma of 0, the run ends in the latents expected last. */
-        if (m >= 3 && m != sampler_method("lms")) CLOSE(x, w.x0, 20, 2e-7);
+        if (m >= 3 && m != sampler_method("lms") && m != sampler_method("tcd"))
+            CLOSE(x, w.x0, 20, 2e-7);
         w = (Watch){ .stop = 4 };
         char text[80];
         snprintf(text, sizeof text, "%s: step 4 of %d: stopped", sampler_name(m), f.calls);
@@ -489,7 +544,7 @@ TEST(a_mask_keeps_the_picture)
     static float x[20], picture[20], mask[20];
     for (int k = 0; k < 20; k++) { picture[k] = 0.1f * (float)k; mask[k] = k % 2; }
     Schedule s = schedule_of("{" SD1 "}");
-    for (int m = 0; m < 10; m++)
+    for (int m = 0; m < 12; m++)
         for (int full = 0; full < 2; full++) {
             Formula f = { .n = 20 };
             SamplerOptions o = { .method = m, .schedule = -1, .steps = 8, .picture = picture,
@@ -499,13 +554,13 @@ TEST(a_mask_keeps_the_picture)
         }
 }
 
-/* One number for all bits of ten runs: equal for every compiler and machine. */
+/* One number for all bits of many runs: equal for every compiler and machine. */
 TEST(the_same_bits_everywhere)
 {
     static float x[37];
     Schedule s = schedule_of("{" SD1 "}");
     uint64_t sum = 0xcbf29ce484222325;
-    for (int m = 0; m < 10; m++)
+    for (int m = 0; m < 12; m++)
         for (int karras = 0; karras <= sampler_has_karras(m); karras++) {
             Formula f = { .n = 37 };
             CHECK(run(&s, (SamplerOptions){ .method = m, .schedule = karras, .steps = 12,
@@ -516,6 +571,6 @@ TEST(the_same_bits_everywhere)
                 sum = (sum ^ bits) * 0x100000001b3;
             }
         }
-    CHECK(sum == 0xcf29adebc52a22fd);
-    if (sum != 0xcf29adebc52a22fd) printf("    %#llx\n", (unsigned long long)sum);
+    CHECK(sum == 0xbad654c192e6b39b);
+    if (sum != 0xbad654c192e6b39b) printf("    %#llx\n", (unsigned long long)sum);
 }
