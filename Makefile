@@ -2,6 +2,7 @@
 # make test                 every test; needs neither Python nor a network
 # make asan                 the tests under the address and undefined-behaviour sanitizers
 # make fuzz                 every parser against its corpus and SECONDS (60) of mutants each; needs clang
+# make faults               each allocation and I/O call fails once, of EACH (0: all) runs a verb
 # make bench                the machine and the kernels, measured
 # make demo                 two pictures and a sound by the weights that are shipped, into demo/
 # make clean
@@ -75,6 +76,17 @@ ifeq ($(BUILD),build/fuzz)
 build/fuzz/main.o: RULES += -Dmain=command_main
 endif
 
+# Every allocation and I/O call under a counter that can make one of them fail.
+WRAPPED = malloc calloc realloc strdup strndup open_memstream fopen fstat mmap pread read write fsync \
+          ftruncate posix_fallocate rename link mkdir opendir open
+comma := ,
+faults:
+	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/fusion
+	python3 tests/faults.py build/faults/fusion --each $(EACH)
+EACH    = 0
+$(BUILD)/fusion: tests/faults.c $(OBJECTS)
+	$(COMPILE) $< $(OBJECTS) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -lm -o $@
+
 bench: $(PROGRAM)
 	./$(PROGRAM) bench
 
@@ -91,6 +103,6 @@ demo: $(PROGRAM)
 clean:
 	rm -rf build demo fusion
 
-.PHONY: test asan fuzz bench demo clean
+.PHONY: test asan fuzz faults bench demo clean
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(TESTS:=.d)

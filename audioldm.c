@@ -410,7 +410,11 @@ AudioRequest audioldm_defaults(const AudioLdm *a)
 }
 
 /* A misuse: the same words, another exit code. */
-static bool misused(Error *e) { e->code = 2; return false; }
+static bool misused(Error *e)
+{
+    if (!strstr(e->text, ": out of memory")) e->code = 2;
+    return false;
+}
 
 enum { LONGEST = 3600 };                               /* seconds: every count of values fits */
 

@@ -99,9 +99,13 @@ static bool map_open(File *f, int fd, const char *path, size_t limit, Error *e)
     return true;
 }
 
-/* A descriptor for reading, or -1 with e. */
+/* A descriptor for reading, or -1 with e; also where path_join found no room for path. */
 static int open_file(const char *path, Error *e)
 {
+    if (!path) {
+        fail(e, "out of memory: needed room for a name");
+        return -1;
+    }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);   /* never wait for a pipe */
     if (fd >= 0) return fd;
     int reason = errno;

@@ -590,8 +590,9 @@ char *model_path(const Args *a, Error *e)
     if (!path && from && *from) path = from;
     char *found = path ? strdup(path) : beside_program("weights/tiny");
     if (found && (path || folder_exists(found))) return found;
+    if (!found) fail(e, "--model: out of memory: needed room for a name");
+    else misuse(e, "--model: no model: give -m PATH, or set FUSION_MODEL");
     free(found);
-    misuse(e, "--model: no model: give -m PATH, or set FUSION_MODEL");
     return NULL;
 }
 
@@ -707,7 +708,10 @@ char *model_part(const Args *a, const char *part, Error *e)
 {
     const char *given = *(const char *const *)((const char *)a + parts[part_number(part)].given);
     char *path = given ? strdup(given) : model_path(a, e);
-    if (!path) return NULL;
+    if (!path) {
+        fail(e, "--%s: out of memory: needed room for a name", part);
+        return NULL;
+    }
     char *inside = given ? NULL : path_join(path, part);
     if (inside && folder_exists(inside)) {
         free(path);

@@ -393,11 +393,14 @@ static const char *shortest(double x, char out[32])
     return out;
 }
 
-static void echo_text(FILE *out, const char *name, const char *text)
+/* false: out of memory */
+static bool echo_text(FILE *out, const char *name, const char *text)
 {
-    char *quoted = text ? json_quote(text, strlen(text)) : NULL;
+    if (!text) return true;
+    char *quoted = json_quote(text, strlen(text));
     if (quoted) fprintf(out, "%s = %s\n", name, quoted);
     free(quoted);
+    return quoted != NULL;
 }
 
 /* What needs another option says nothing without it. */
@@ -413,17 +416,18 @@ char *opt_echo(const Options *o)
     char *text = NULL, number[32];
     size_t size;
     FILE *out = open_memstream(&text, &size);
+    bool ok = out != NULL;
     if (!out) return NULL;
-    for (const Opt *row = o->table; row->name; row++) {
+    for (const Opt *row = o->table; ok && row->name; row++) {
         const void *value = field(o, row);
         if (!row->echo || !(row->verbs & o->verb) || !useful(o, row)) continue;
         if (row->if_given && !o->given[row - o->table]) continue;
         switch (row->kind) {
         case OPT_FLAG: if (*(const bool *)value) fprintf(out, "%s = true\n", row->name); break;
-        case OPT_TEXT: echo_text(out, row->name, *(const char *const *)value); break;
+        case OPT_TEXT: ok = echo_text(out, row->name, *(const char *const *)value); break;
         case OPT_TEXTS:
-            for (int i = 0; i < ((const Texts *)value)->count; i++)
-                echo_text(out, row->name, ((const Texts *)value)->at[i]);
+            for (int i = 0; ok && i < ((const Texts *)value)->count; i++)
+                ok = echo_text(out, row->name, ((const Texts *)value)->at[i]);
             break;
         case OPT_WHOLE: fprintf(out, "%s = %d\n", row->name, *(const int *)value); break;
         case OPT_NUMBER:
@@ -434,7 +438,7 @@ char *opt_echo(const Options *o)
             break;
         }
     }
-    if (!fclose(out)) return text;
+    if (!fclose(out) && ok) return text;
     free(text);
     return NULL;
 }

@@ -130,8 +130,9 @@ bool choose_seed(Args *a, Error *e)
 
 bool misuse_option(const Error *inner, Error *e)
 {
-    static const char *const words[] = { "width: ", "height: ",   "seconds: ",  "steps: ",
-                                         "eta: ",   "strength: ", "schedule: ", "mask: " };
+    static const char *const words[] = { "timesteps: ", "sigmas: ", "width: ", "height: ",
+        "seconds: ", "steps: ", "eta: ", "strength: ", "schedule: ", "mask: " };
+    if (inner->code != 2) return fail(e, "%s", inner->text);
     for (size_t i = 0; i < countof(words); i++) {
         const char *at = strstr(inner->text, words[i]);
         if (at == inner->text) return misuse(e, "--%s", at);

@@ -592,7 +592,7 @@ bool sampler_plan(SamplerPlan *p, const Schedule *schedule, const SamplerOptions
     p->alpha_count = s.num_train_timesteps;
     size_t list = 2 * (size_t)o->steps + 16, alphas = (size_t)p->alpha_count;
     p->timesteps = calloc(2 * list + alphas, sizeof *p->timesteps);
-    if (!p->timesteps) return fail(e, "%s: no memory for the schedule", m->name);
+    if (!p->timesteps) return fail(e, "%s: out of memory: needed room for the schedule", m->name);
     p->alphas = p->timesteps + 2 * list;
     if (m->form != BY_TIMESTEP) p->sigmas = p->timesteps + list;
     if (!alphas_cumprod(p, &s, e)) return sampler_plan_free(p), false;
@@ -772,7 +772,7 @@ bool sample(const Schedule *s, const SamplerOptions *o, float *x, Model *model, 
     float *rooms = size_mul(o->count, ROOMS, &all) ? calloc(all, sizeof *rooms) : NULL;
     if (!rooms) {
         sampler_plan_free(&r.p);
-        return fail(e, "%s: no memory for %zu latents", r.method->name, o->count);
+        return fail(e, "%s: out of memory: needed room for %zu latents", r.method->name, o->count);
     }
     float **room[ROOMS] = { &r.m, &r.x0, &r.z, &r.old[0], &r.old[1], &r.old[2], &r.old[3],
                             &r.start, &r.sum, &r.noise };

@@ -499,7 +499,11 @@ SdRequest sd_defaults(const Sd *s)
 }
 
 /* A misuse: the same words, another exit code. */
-static bool misused(Error *e) { e->code = 2; return false; }
+static bool misused(Error *e)
+{
+    if (!strstr(e->text, ": out of memory")) e->code = 2;
+    return false;
+}
 
 static bool check_size(const Sd *s, const char *what, int n, Error *e)
 {
