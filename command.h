@@ -21,12 +21,13 @@ typedef struct {
     bool plan, json, quiet, verbose, help;
     uint64_t max_mem;
     const char *prompt, *negative, *method, *schedule, *init;
+    const char *weighting, *prompt_file, *style, *styles, *vae;
     const char *latents, *save_latents, *prompt_embeds;
     int width, height, steps, batch, clip_skip;
     double guidance, eta, strength;
     uint64_t seed;
     int candidates;
-    const char *mask, *preview, *film, *heatmap, *sheet;
+    const char *mask, *preview, *preview_vae, *film, *heatmap, *sheet;
     int feather;
     const char *timesteps, *sigmas, *rng;
     double rescale;
@@ -54,6 +55,7 @@ typedef struct {
     bool describe;
     Output **into;                         /* not an option: what is made stays in memory, here */
     struct Plans *plans;                   /* nor this: plans are added up here, not printed */
+    const struct Lines *each;              /* nor this: the prompt of each picture of a batch */
 } Args;
 
 typedef int Verb(Args *a, Error *e);

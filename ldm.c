@@ -170,6 +170,21 @@ static void transformer(Arena *m, const Unet *u, const LdmTransformer *w, Tensor
 
 /* ---- the UNet -------------------------------------------------------------------------------- */
 
+/* Sines and cosines of the guidance above 1, in thousandths.         get_guidance_scale_embedding */
+static Tensor guidance_embedding(Arena *m, const Unet *u)
+{
+    const int half = u->guidance_width / 2;
+    const float step = (float)f_log(10000) / (float)(half - 1);
+    Tensor x = tensor(m, 1, 1, 1, u->guidance_width);
+    if (m->base) x.at[u->guidance_width - 1] = 0;     /* an odd width has one more */
+    for (int i = 0; m->base && i < half; i++) {       /* rounded to float where the reference is */
+        const float angle = (float)(u->guidance - 1) * 1000 * (float)f_exp((float)i * -step);
+        x.at[i] = (float)f_sin(angle);
+        x.at[half + i] = (float)f_cos(angle);
+    }
+    return x;
+}
+
 /* time_embedding(time_proj(t)): sines and cosines of t at falling frequencies, two layers.
  *                                                      get_timestep_embedding, TimestepEmbedding */
 static Tensor time_embedding(Arena *m, const Unet *u, double t)
@@ -182,6 +197,7 @@ static Tensor time_embedding(Arena *m, const Unet *u, double t)
         x.at[u->flip_sin_to_cos ? half + i : i] = (float)f_sin(angle);
         x.at[u->flip_sin_to_cos ? i : half + i] = (float)f_cos(angle);
     }
+    if (u->guidance_width) linear_into(m, x, guidance_embedding(m, u), &u->guide);
     x = linear(m, linear_act(m, x, &u->time1, SILU), &u->time2);               /* [1,1,1,T] */
     trace(x, "time_embedding");
     return x;
@@ -354,6 +370,7 @@ static Tensor vae_levels(Arena *m, const Vae *v, NormRule rule, const VaeHalf *h
 
 Tensor vae_encode(Arena *m, const Vae *v, Tensor x)
 {
+    if (v->tiny) return taesd_encode(m, v->tiny, x);
     const size_t top = m->used;
     const NormRule rule = { v->groups, 1e-6f };
     const VaeHalf *half = &v->encoder;
@@ -374,7 +391,12 @@ Tensor vae_encode(Arena *m, const Vae *v, Tensor x)
 /* mean + exp(log variance / 2) * noise                              DiagonalGaussianDistribution */
 void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents)
 {
-    const size_t c = (size_t)v->latents, n = tensor_count(moments) / (2 * c);
+    const size_t c = (size_t)v->latents, n = tensor_count(moments) / (size_t)moments.c;
+    if (v->tiny) {                                     /* latents, not moments */
+        channels_first(moments.at, c, n, latents);
+        for (size_t i = 0; i < c * n; i++) latents[i] *= (float)v->scaling;
+        return;
+    }
     randn(rng, latents, c * n);
     for (size_t i = 0; i < c; i++)
         for (size_t j = 0; j < n; j++) {
@@ -387,6 +409,7 @@ void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents)
 
 Tensor vae_decode(Arena *m, const Vae *v, Tensor z)
 {
+    if (v->tiny) return taesd_decode(m, v->tiny, z);
     const size_t top = m->used;
     const NormRule rule = { v->groups, 1e-6f };
     const VaeHalf *half = &v->decoder;
@@ -468,9 +491,9 @@ typedef struct { const char *key, *known; } Fixed;
 static const Fixed unet_fixed[] = {
     { "addition_embed_type", "null: another one is SDXL's, which is not supported" },
     { "num_class_embeds", "null" },             { "encoder_hid_dim", "null" },
-    { "encoder_hid_dim_type", "null" },         { "time_cond_proj_dim", "null" },
+    { "encoder_hid_dim_type", "null" },         { "center_input_sample", "false" },
     { "timestep_post_act", "null" },            { "dual_cross_attention", "false" },
-    { "only_cross_attention", "false" },        { "center_input_sample", "false" },
+    { "only_cross_attention", "false" },
     { "resnet_time_scale_shift", "default" },   { "time_embedding_type", "positional" },
     { "attention_type", "default" },            { "act_fn", "silu" },
     { "conv_in_kernel", "3" },                  { "conv_out_kernel", "3" },
@@ -717,6 +740,7 @@ static bool unet_read(Unet *u, UnetPlan *p, const Json *config, const char *wher
         || !json_int(config, "in_channels", 1, 1 << 14, &u->in, where, e)
         || !json_int(config, "out_channels", 1, 1 << 14, &u->out, where, e)
         || !read_class(u, config, where, e)
+        || !json_int(config, "time_cond_proj_dim", 4, 1 << 16, &u->guidance_width, where, e)
         || !json_float(config, "norm_eps", 0, 1, &eps, where, e)
         || !json_float(config, "freq_shift", 0, p->width[0] / 2.0 - 0.5, &u->freq_shift, where, e)
         || !json_bool(config, "flip_sin_to_cos", &u->flip_sin_to_cos, where, e)) return false;
@@ -778,11 +802,15 @@ static bool unet_bind(Unet *u, const UnetPlan *p, Error *e)
         { 0 } };
     static const Bind class_table[] = {                                 /* k class */
         WEIGHT(Unet, class, "class_embedding", "tk", "t", 0), { 0 } };
+    static const Bind guide_table[] = {                                 /* g guidance */
+        { F(Unet, guide.w), "time_embedding.cond_proj.weight", "cg", 0 }, { 0 } };
     const int last = u->levels - 1, wide = p->width[last];
     Dims dims = DIMS(['c'] = p->width[0], ['t'] = u->time_width, ['i'] = u->in, ['o'] = u->out,
-                     ['k'] = u->class_width);
+                     ['k'] = u->class_width, ['g'] = u->guidance_width);
     if (!bind(&u->weights, u, table, dims, e, "%s", "")
-        || (u->class_width && !bind(&u->weights, u, class_table, dims, e, "%s", ""))) return false;
+        || (u->class_width && !bind(&u->weights, u, class_table, dims, e, "%s", ""))
+        || (u->guidance_width && !bind(&u->weights, u, guide_table, dims, e, "%s", "")))
+        return false;
     for (int i = 0; i < u->levels; i++)
         if (!unet_level(u, p, i, false, e) || !unet_level(u, p, i, true, e)) return false;
     if (!u->has_middle) return true;
@@ -842,6 +870,19 @@ static const Bind vae_attention_table[] = {                 /* names of old file
     { F(VaeAttention, out.b), "to_out.0.bias|proj_attn.bias",     "c",       0 },
     { 0 } };
 
+static bool tiny_read(Vae *v, const Json *config, const char *where, Error *e)
+{
+    v->scaling = 1;
+    v->tiny = calloc(1, sizeof *v->tiny);
+    if (!v->tiny) return fail(e, "%s: out of memory", where);
+    if (!json_int(config, "in_channels", 1, 1024, &v->pixels, where, e)
+        || !json_int(config, "latent_channels", 1, 1024, &v->latents, where, e)
+        || !json_float(config, "scaling_factor", 1e-9, 1e9, &v->scaling, where, e)
+        || !taesd_read(v->tiny, config, where, e)) return false;
+    v->factor = 1 << (v->tiny->levels - 1);
+    return true;
+}
+
 static bool vae_read(Vae *v, int width[LEVELS], int *layers, const Json *config, const char *where,
                      Error *e)
 {
@@ -854,9 +895,11 @@ static bool vae_read(Vae *v, int width[LEVELS], int *layers, const Json *config,
     v->scaling = 0.18215;
     v->has_attention = true;
     *layers = 1;
+    if (json_is(json_get(config, "_class_name"), "AutoencoderTiny"))
+        return tiny_read(v, config, where, e);
     if (!json_is(json_get(config, "_class_name"), "AutoencoderKL"))
-        return fail(e, "%s: _class_name: want AutoencoderKL; this folder holds another model",
-                    where);
+        return fail(e, "%s: _class_name: want AutoencoderKL or AutoencoderTiny; this folder holds "
+                    "another model", where);
     if (!all_fixed(config, vae_fixed, countof(vae_fixed), where, e)
         || !json_int(config, "norm_num_groups", 1, 1 << 14, &v->groups, where, e)
         || !read_widths(config, v->groups, &v->levels, width, where, e)
@@ -915,6 +958,7 @@ static bool vae_bind(Vae *v, const int width[LEVELS], int layers, Error *e)
         WEIGHT(Vae, quant, "quant_conv", "mm11", "m", OPTIONAL),
         WEIGHT(Vae, post_quant, "post_quant_conv", "zz11", "z", OPTIONAL),
         { 0 } };
+    if (v->tiny) return taesd_bind(v->tiny, &v->weights, v->pixels, v->latents, e);
     return bind(&v->weights, v, table, DIMS(['z'] = v->latents, ['m'] = 2 * v->latents), e, "%s",
                 "")
         && vae_half(v, false, width, layers, e) && vae_half(v, true, width, layers, e);
@@ -951,6 +995,8 @@ void vae_close(Vae *v)
         level_close(&v->encoder.level[i]);
         level_close(&v->decoder.level[i]);
     }
+    if (v->tiny) taesd_close(v->tiny);
+    free(v->tiny);
     weights_close(&v->weights);
     *v = (Vae){ 0 };
 }

@@ -16,6 +16,7 @@
 #define LDM_H
 #include "base.h"
 #include "io.h"
+#include "taesd.h"
 #include "tensor.h"
 
 enum { LEVELS = 8 };                       /* most resolutions a model may have */
@@ -58,10 +59,12 @@ typedef struct {
     int context;                           /* width of the text; 0: attn2 sees its own input */
     int class_width; bool class_concat;    /* of class embeddings; 0: it takes none */
     int size;                              /* sample_size: latents a side it was trained on */
+    int guidance_width;                    /* one that is told the guidance (LCM), or 0 */
+    double guidance;                       /* set by who runs it */
     float eps;
     bool flip_sin_to_cos;
     double freq_shift;
-    Linear time1, time2, class, conv_in, conv_out;
+    Linear time1, time2, class, guide, conv_in, conv_out;
     Norm norm_out;
     LdmLevel down[LEVELS], up[LEVELS];
     bool has_middle;
@@ -97,13 +100,14 @@ typedef struct {
     bool has_attention;
     VaeHalf encoder, decoder;
     Linear quant, post_quant;              /* 1x1; at NULL: absent */
+    Taesd *tiny;                           /* AutoencoderTiny's layers in place of these, or NULL */
 } Vae;
 
 bool vae_open(Vae *v, const char *folder, Error *e);
 bool vae_open_as(Vae *v, Weights *w, const Json *config, const char *where, Error *e);
 void vae_close(Vae *v);
 /* AutoencoderKL.encode: x [B,H,W,3] in -1..1 -> moments [B,H/f,W/f,2*latents]: mean, log
- * variance. */
+ * variance; of a tiny one the latents alone, which draw no noise. */
 Tensor vae_encode(Arena *m, const Vae *v, Tensor x);
 /* latent_dist.sample() * scaling_factor of one item's moments, as torch lays it out:
  * [latents][h][w]. */

@@ -138,6 +138,7 @@ static const Command commands[] = {
 
 static const char *devices(void) { return "cpu"; }
 static const char *noise_names(void) { return "torch, cuda, numpy"; }
+static const char *on_off(void) { return "on, off"; }
 
 #define A(field) offsetof(Args, field)
 
@@ -149,6 +150,8 @@ const Opt option_table[] = {
       .help = "the CLIP model from elsewhere" },
     { "sd", 0, OPT_TEXT, A(sd), .value = "PATH", .verbs = IMAGE | STORY | VERIFY | TOKENIZE | BENCH,
       .help = "the Stable Diffusion model from elsewhere" },
+    { "vae", 0, OPT_TEXT, A(vae), .value = "DIR", .verbs = IMAGE | STORY | VERIFY,
+      .help = "another VAE (AutoencoderKL, or TAESD: AutoencoderTiny) in the model's place" },
     { "audioldm", 0, OPT_TEXT, A(audioldm), .value = "PATH",
       .verbs = SOUNDS | STORY | VERIFY | TOKENIZE | BENCH,
       .help = "the AudioLDM model from elsewhere" },
@@ -172,6 +175,15 @@ const Opt option_table[] = {
       .verbs = MAKES | SOUNDSCAPE | STORY,
       .echo = true,
       .help = "what should not be there" },
+    { "weighting", 0, OPT_TEXT, A(weighting), .names = on_off, .standard = "off", .value = "NAME",
+      .verbs = IMAGE, .echo = true, .if_given = true,
+      .help = "on: (word:1.3) and [word] weigh, BREAK and long texts make chunks; one of" },
+    { "prompt-file", 0, OPT_TEXT, A(prompt_file), .value = "FILE", .verbs = IMAGE,
+      .help = "a prompt a line, a picture each, all with one seed; %d in -o counts them" },
+    { "style", 0, OPT_TEXT, A(style), .value = "NAME", .verbs = IMAGE,
+      .help = "words around the prompt, from a list of styles" },
+    { "styles", 0, OPT_TEXT, A(styles), .value = "FILE", .needs = "style", .verbs = IMAGE,
+      .help = "lines of name, prompt with {prompt}, negative; tabs between [weights/styles.txt]" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = IMAGE,
       .help = ".png or .ppm, %d counts a batch, - is stdout [fusion.png]" },
     { "output", 'o', OPT_TEXT, A(output), .value = "FILE", .verbs = SOUNDS,
@@ -253,12 +265,13 @@ const Opt option_table[] = {
       .help = "edges that fit one another: the picture can be laid side by side" },
     { "preview", 0, OPT_TEXT, A(preview), .value = "FILE", .verbs = IMAGE,
       .help = "a picture after every step, .png or .ppm: what the latents promise" },
+    { "preview-vae", 0, OPT_TEXT, A(preview_vae), .value = "DIR", .verbs = IMAGE,
+      .help = "decode previews and film with this VAE (TAESD) [a linear map]" },
     { "film", 0, OPT_TEXT, A(film), .value = "FILE", .verbs = IMAGE,
       .help = "those side by side, the final one last, .png" },
     { "heatmap", 0, OPT_TEXT, A(heatmap), .value = "DIR", .verbs = IMAGE,
       .help = "a grey picture a word of where it was looked at, white the most; made if missing" },
-    { "contact-sheet", 0, OPT_TEXT, A(sheet), .value = "FILE", .needs = "batch-count",
-      .verbs = IMAGE,
+    { "contact-sheet", 0, OPT_TEXT, A(sheet), .value = "FILE", .verbs = IMAGE,
       .help = "all pictures of a batch on one, .png" },
     { "lora", 0, OPT_TEXTS, A(loras), .value = "FILE:WEIGHT",
       .verbs = IMAGE | STORY | VERIFY,

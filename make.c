@@ -3,6 +3,7 @@
 #include "clip.h"
 #include "command.h"
 #include "sd.h"
+#include "styles.h"
 #include "views.h"
 
 #include <stdlib.h>
@@ -76,6 +77,27 @@ static bool check_request(const Maker *k, Error *e)
     return sd_check(&k->sd, &k->r, &inner) || misuse_option(&inner, e);
 }
 
+/* Every prompt of a file; the request is left with the longest, which the plan is for. */
+static bool check_lines(Maker *k, Error *e)
+{
+    const Lines *l = k->a->each;
+    int most = 0;
+    const char *longest = k->r.prompt;
+    for (int i = 0; l && i < l->count; i++) {
+        Error inner = { 0 };
+        Prompt p[2];
+        k->r.prompt = l->at[i];
+        if (!sd_prompts(&k->sd, &k->r, p, &inner))
+            return misuse(e, "%s:%d: %s", k->a->prompt_file, l->number[i], inner.text);
+        if (p[1].chunks > most) longest = l->at[i];
+        most = imax(most, p[1].chunks);
+        prompt_free(&p[0]);
+        prompt_free(&p[1]);
+    }
+    k->r.prompt = longest;
+    return true;
+}
+
 /* Write the choices that the model made back into the options: they are echoed with the picture. */
 static bool resolve(Maker *k, Error *e)
 {
@@ -136,6 +158,7 @@ static bool make_request(Maker *k, Error *e)
     r->height = a->height;
     r->prompt = a->prompt;
     r->negative = a->negative;
+    r->weighting = a->weighting && !strcmp(a->weighting, "on");
     r->steps = a->steps;
     r->guidance = a->guidance;
     r->eta = a->eta;
@@ -162,7 +185,7 @@ static bool make_request(Maker *k, Error *e)
     if (!read_mask(k, e) || !check_request(k, e)) return false;
     k->count = (size_t)k->sd.vae.latents * (size_t)(a->height / k->sd.vae.factor)
                * (size_t)(a->width / k->sd.vae.factor);
-    return read_tensors(k, e) && check_request(k, e) && resolve(k, e);
+    return read_tensors(k, e) && check_request(k, e) && check_lines(k, e) && resolve(k, e);
 }
 
 /* Print the plan, or hold it against --max-mem. */
@@ -171,15 +194,16 @@ static bool plan_request(const Maker *k, Error *e)
     SdStage all[SD_STAGES];
     Stage stages[SD_STAGES + 2];
     const int times = imax(k->a->batch, k->a->candidates);
-    size_t need = 0;
+    size_t need = 0, held = 0;
     int n = 0;
     sd_plan(&k->sd, &k->r, all);
     for (int i = 0; i < SD_STAGES; i++) {
+        held = zmax(held, all[i].memory);
         if (!all[i].calls) continue;
         stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * times,
                                all[i].weight_bytes };
     }
-    if (views_stage(&k->views, &stages[n])) n++;
+    if (views_stage(&k->views, held, &stages[n])) n++;
     if (k->clip.tok) {
         Arena m = { 0 };
         clip_count_picture(&k->clip, &m);
@@ -190,18 +214,43 @@ static bool plan_request(const Maker *k, Error *e)
     return k->a->plan || check_memory(k->a, need, e);
 }
 
-static bool tell_lost(const Maker *k, Error *e)
+/* ---- what became of the texts ---------------------------------------------------------------- */
+
+static const char *text_of(const Maker *k, int i) { return i ? k->r.prompt : k->r.negative; }
+
+/* What was cut off; with -v how many tokens each text has. */
+static bool tell_texts(const Maker *k, Error *e)
 {
-    const char *texts[2] = { k->r.prompt_embeds ? NULL : k->r.prompt,
-                             k->r.negative_embeds ? NULL : k->r.negative };
-    for (int i = 0; i < 2; i++) {
-        char *lost = texts[i] ? sd_lost(&k->sd, texts[i], e) : NULL;
-        if (lost)
-            say(k->a, "%s: too long for the text encoder, cut off: %s",
-                i ? "negative prompt" : "prompt", lost);
-        free(lost);
+    Prompt p[2];
+    if (!sd_prompts(&k->sd, &k->r, p, e)) return false;
+    for (int i = 1; i >= 0; i--) {
+        const char *name = i ? "prompt" : "negative prompt";
+        if (k->a->verbose && p[i].chunks && text_of(k, i))
+            say(k->a, "%s: %d token%s, %d chunk%s of %d", name, p[i].tokens,
+                p[i].tokens == 1 ? "" : "s", p[i].chunks, p[i].chunks == 1 ? "" : "s",
+                p[i].length);
+        if (p[i].cut)
+            say(k->a, "%s: too long for the text encoder, cut off: %s", name, p[i].cut);
+        prompt_free(&p[i]);
     }
-    return !e->code;
+    return true;
+}
+
+/* The same as members of an object. */
+static void print_texts(const Maker *k)
+{
+    Prompt p[2];
+    if (!sd_prompts(&k->sd, &k->r, p, &(Error){ 0 })) return;
+    for (int i = 1; i >= 0; i--) {
+        if (p[i].chunks && text_of(k, i)) {
+            printf(", \"%s\": {\"text\": ", i ? "prompt" : "negative_prompt");
+            print_json(text_of(k, i));
+            printf(", \"tokens\": %d, \"chunks\": %d, \"cut\": ", p[i].tokens, p[i].chunks);
+            print_json(p[i].cut ? p[i].cut : "");
+            fputc('}', stdout);
+        }
+        prompt_free(&p[i]);
+    }
 }
 
 /* ---- adapters -------------------------------------------------------------------------------- */
@@ -258,9 +307,12 @@ static bool ranking_start(Maker *k, Error *e)
 {
     if (!k->ranked) return true;
     if (!arena_open(&k->m, clip_memory(&k->clip), NULL, e)) return false;
+    char *plain = k->r.weighting ? prompt_plain(k->a->prompt, e) : NULL;
     trace_enter("clip");
-    const bool ok = clip_embed_text(&k->clip, &k->m, k->a->prompt, k->wanted, NULL, e);
+    const bool ok = (plain || !k->r.weighting)
+        && clip_embed_text(&k->clip, &k->m, plain ? plain : k->a->prompt, k->wanted, NULL, e);
     trace_leave();
+    free(plain);
     return ok;
 }
 
@@ -316,6 +368,7 @@ static void tell_picture(const Maker *k, const char *name, const Picture *p)
     printf(", \"seed\": %llu, \"width\": %d, \"height\": %d, \"method\": \"%s\", \"schedule\": "
            "\"%s\", \"steps\": %d",
            (unsigned long long)a->seed, p->w, p->h, a->method, a->schedule, a->steps);
+    print_texts(k);
     if (k->ranked) print_candidates(k->ranked, a->candidates);
     views_print(&k->views);
     printf(", \"seconds\": {\"text\": %.3f, \"encode\": %.3f, \"unet\": %.3f, "
@@ -413,9 +466,12 @@ static bool make_batch(Maker *k, Error *e)
             ok = fail(e, "--save-latents: out of memory: needed room for %zu latents", items);
     }
     for (int i = 0; ok && i < a->batch; i++) {
-        if (a->variation > 0) k->a->variation_seed = first_variation + (uint64_t)i;
+        if (a->each) {
+            k->a->prompt = k->r.prompt = a->each->at[i];
+            ok = tell_texts(k, e);
+        } else if (a->variation > 0) k->a->variation_seed = first_variation + (uint64_t)i;
         else k->a->seed = first + (uint64_t)i;
-        ok = make_picture(k, i, e);
+        ok = ok && make_picture(k, i, e);
     }
     ok = ok && (!save || safe_add(save, "latents", F32, 4, shape, k->saved, e));
     ok = ok && views_commit(&k->views, e);
@@ -432,8 +488,9 @@ bool make_image(Args *a, bool silent, Error *e)
     Trace *trace = NULL;
     char *folder = choose_machine(a, e) ? model_part(a, "sd", e) : NULL;
     char *tokenizer = folder ? model_tokenizer(a, folder) : NULL;
-    bool open = folder && sd_open(&k.sd, folder, tokenizer, e), ok = open;
-    if (open) {
+    bool open = folder && sd_open(&k.sd, folder, tokenizer, e);
+    bool ok = open && (!a->vae || sd_vae(&k.sd, a->vae, e));
+    if (ok) {
         tell_unused(a, &k.sd.text_weights);
         tell_unused(a, &k.sd.unet.weights);
         tell_unused(a, &k.sd.vae.weights);
@@ -442,7 +499,7 @@ bool make_image(Args *a, bool silent, Error *e)
     ok = ok && open_adapters(&k, e) && make_request(&k, e) && ranking_open(&k, e)
         && views_open(&k.views, &k.r, e) && plan_request(&k, e);
     if (ok && !a->plan) {
-        ok = tell_lost(&k, e) && views_start(&k.views, e) && trace_begin(&trace, a, e)
+        ok = (a->each || tell_texts(&k, e)) && views_start(&k.views, e) && trace_begin(&trace, a, e)
             && ranking_start(&k, e) && make_batch(&k, e);
         ok = trace_end(trace, ok, e);
     }
@@ -465,9 +522,55 @@ bool make_image(Args *a, bool silent, Error *e)
     return ok;
 }
 
+/* ---- prompts from files ---------------------------------------------------------------------- */
+
+/* All that --prompt-file can refuse by the options alone. */
+static bool check_prompt_file(const Args *a, Error *e)
+{
+    static const char *const single[] = { "prompt", "prompt-embeds", "batch-count", "candidates",
+                                          "heatmap" };
+    for (size_t i = 0; a->prompt_file && i < countof(single); i++)
+        if (opt_given(a->options, single[i]))
+            return misuse(e, "--%s: of no use with --prompt-file", single[i]);
+    return !a->style || a->prompt || a->prompt_file || a->plan
+        || misuse(e, "--style: of no use without -p or --prompt-file");
+}
+
+/* The texts that --prompt-file and --style make; what they own is in lines and styled. */
+static bool read_texts(Args *a, Lines *lines, char ***styled, Error *e)
+{
+    if (!check_prompt_file(a, e)) return false;
+    if (a->prompt_file) {
+        if (!lines_read(lines, a->prompt_file, e)) return false;
+        a->each = lines;
+        a->batch = lines->count;
+        a->prompt = lines->at[0];
+    }
+    if (!a->style || !a->prompt) return true;
+    char *standard = a->styles ? NULL : beside_program("weights/styles.txt");
+    const char *path = a->styles ? a->styles : standard, *negative = a->negative;
+    char **all = *styled = calloc(2 * (size_t)a->batch, sizeof *all);
+    bool ok = (all && path) || fail(e, "--style: out of memory: needed room for prompts");
+    for (int i = 0; ok && i < (a->each ? a->batch : 1); i++, all += 2) {
+        ok = style_apply(path, a->style, a->each ? lines->at[i] : a->prompt, negative, all, e);
+        if (!ok) break;
+        if (a->each) lines->at[i] = all[0];
+        if (!i) a->prompt = all[0], a->negative = all[1];
+    }
+    free(standard);
+    return ok;
+}
+
 int verb_image(Args *a, Error *e)
 {
-    return choose_seed(a, e) && check_making(a, PICTURE_NAMES, "pictures", e)
-        && check_candidates(a, e) && views_check(a, e)
-        && (a->plan || check_outputs(a, output_name(a), e)) && make_image(a, false, e) ? 0 : 1;
+    Lines lines = { 0 };
+    char **styled = NULL;
+    const bool ok = read_texts(a, &lines, &styled, e) && choose_seed(a, e)
+        && check_making(a, PICTURE_NAMES, "pictures", e) && check_candidates(a, e)
+        && views_check(a, e) && (a->plan || check_outputs(a, output_name(a), e))
+        && make_image(a, false, e);
+    for (int i = 0; styled && i < 2 * a->batch; i++) free(styled[i]);
+    free(styled);
+    lines_free(&lines);
+    return ok ? 0 : 1;
 }

@@ -131,7 +131,8 @@ bool choose_seed(Args *a, Error *e)
 bool misuse_option(const Error *inner, Error *e)
 {
     static const char *const words[] = { "timesteps: ", "sigmas: ", "width: ", "height: ",
-        "seconds: ", "steps: ", "eta: ", "strength: ", "schedule: ", "mask: " };
+        "seconds: ", "steps: ", "eta: ", "strength: ", "schedule: ", "mask: ", "prompt: ",
+        "negative-prompt: " };
     if (inner->code != 2) return fail(e, "%s", inner->text);
     for (size_t i = 0; i < countof(words); i++) {
         const char *at = strstr(inner->text, words[i]);
@@ -293,7 +294,9 @@ char *hash_models(const char *folder, const Weights *const *parts, int count, Er
     for (int i = 0; out && i < count; i++)
         for (int j = 0; j < parts[i]->file_count; j++) {
             const File *f = &parts[i]->files[j];
-            const char *name = strncmp(f->path, folder, below) ? f->path : f->path + below;
+            const char *name = f->path + below;
+            if (strncmp(f->path, folder, below))           /* elsewhere: no path, its name */
+                name = strrchr(f->path, '/') ? strrchr(f->path, '/') : f->path;
             if (!*name) {                                  /* all parts in one file: counts once */
                 if (i) continue;
                 name = strrchr(folder, '/') ? strrchr(folder, '/') : folder;
@@ -523,7 +526,8 @@ static bool make_again(const Args *a, const Made *m, char *again, Error *e)
               && opt_settings(&options, settings, strlen(settings), m->path, e);
     if (!ok) e->code = 1;                                  /* the file is wrong, not the command */
     made.model = a->model, made.sd = a->sd, made.audioldm = a->audioldm;
-    made.tokenizer = a->tokenizer, made.threads = a->threads, made.isa = a->isa;
+    made.tokenizer = a->tokenizer, made.vae = a->vae;
+    made.threads = a->threads, made.isa = a->isa;
     made.init = a->init, made.mask = a->mask;
     made.latents = a->latents, made.prompt_embeds = a->prompt_embeds;
     made.loras = a->loras, made.embeddings = a->embeddings;

@@ -1,6 +1,6 @@
 /* sd.c - Stable Diffusion: text to picture.
  *                              (diffusers StableDiffusionPipeline, its Img2Img and Inpaint sisters)
- * Read in this order: the stages, the run, what is checked before, words, opening.
+ * Read in this order: the stages, the run, what is checked before, opening.
  * Not here: SDXL, safety checkers. */
 #include "sd.h"
 #include "original.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 /* Where words were looked at, for one size of latents: sums over layers and calls. */
-typedef struct { int h, w, layers; double *sum; } Heat;                        /* [pieces][h][w] */
+typedef struct { int h, w, layers; double *sum; } Heat;                        /* [words][h][w] */
 
 /* One run: what its stages hand on. */
 typedef struct {
@@ -32,48 +32,73 @@ typedef struct {
 
 /* ---- stage 1: text --------------------------------------------------------------------------- */
 
+/* Whether guidance asks twice: a UNet that is told the guidance is asked once. */
+static int halves(const Sd *s, const SdRequest *r)
+{
+    return r->guidance > 1 && !s->unet.guidance_width ? 2 : 1;
+}
+
 static int text_length(const Sd *s)
 {
     int told = tok_max_length(s->tok);
     return told >= 2 && told < s->text.positions ? told : s->text.positions;
 }
 
-/* ids of one text, cut or padded to the length that the text encoder takes. */
-static bool text_ids(const Sd *s, const char *text, int *out, Error *e)
+bool sd_prompts(const Sd *s, const SdRequest *r, Prompt out[2], Error *e)
 {
-    Ids ids = { 0 };
-    int lost;
-    bool ok = adapters_encode(&s->adapters, s->tok, text ? text : "", &ids, e)
-        && tok_fit(s->tok, &ids, text_length(s), &lost, e);
-    if (ok) memcpy(out, ids.at, (size_t)text_length(s) * sizeof *out);
-    ids_free(&ids);
-    return ok;
+    bool ok = true;
+    out[0] = out[1] = (Prompt){ 0 };
+    if (halves(s, r) == 2 && !r->negative_embeds)
+        ok = prompt_read(&out[0], s->tok, &s->adapters, r->negative, text_length(s), r->weighting,
+                         "negative-prompt", e);
+    if (ok && !r->prompt_embeds)
+        ok = prompt_read(&out[1], s->tok, &s->adapters, r->prompt, text_length(s), r->weighting,
+                         "prompt", e);
+    const int chunks = imax(out[0].chunks, out[1].chunks);
+    for (int i = 0; ok && i < 2; i++)
+        if (out[i].chunks) ok = prompt_pad(&out[i], s->tok, chunks, e);
+    if (ok) return true;
+    prompt_free(&out[0]);
+    prompt_free(&out[1]);
+    return false;
 }
 
-/* How many tokens the context has, and whether each half comes as text. */
+/* How many tokens the texts have, padded to one length. */
+static int text_tokens(const Sd *s, const SdRequest *r)
+{
+    Prompt p[2];
+    if (!r->weighting || !sd_prompts(s, r, p, &(Error){ 0 })) return text_length(s);
+    const int chunks = imax(1, imax(p[0].chunks, p[1].chunks));
+    prompt_free(&p[0]);
+    prompt_free(&p[1]);
+    return chunks * text_length(s);
+}
+
+/* How many tokens the context has. */
 static int context_tokens(const Sd *s, const SdRequest *r)
 {
-    return r->prompt_embeds || r->negative_embeds ? r->embed_tokens : text_length(s);
+    return r->prompt_embeds || r->negative_embeds ? r->embed_tokens : text_tokens(s, r);
 }
 
-/* [negative, prompt] -> [2,T,C], or the prompt alone; at the bottom of the arena.  The reference
- * leaves layers out (clip_skip) for the prompt alone. */
+/* [negative, prompt] -> [2,T,C], or the prompt alone; at the bottom of the arena.  ids: [T] each.
+ * The reference leaves layers out (clip_skip) for the prompt alone. */
 static Tensor encode_text(Arena *m, const Sd *s, const SdRequest *r, int halves, const int *ids)
 {
-    const int n = context_tokens(s, r), c = s->text.encoder.width;
+    const int n = context_tokens(s, r), c = s->text.encoder.width, length = text_length(s);
     const float *given[2] = { halves == 2 ? r->negative_embeds : r->prompt_embeds,
                               r->prompt_embeds };
     Tensor context = tensor(m, halves, n, 1, c);
     const size_t top = m->used;
     trace_enter("text_encoder");
     if (!given[0] && !given[halves - 1] && !r->clip_skip) {        /* texts alike: one batch */
-        to_host(clip_text(m, &s->text, ids, halves, n, 0), context.at);
+        to_host(clip_text(m, &s->text, ids, halves * n / length, length, 0), context.at);
     } else
         for (int i = 0; i < halves; i++) {
             const int skip = i == halves - 1 ? r->clip_skip : 0;
             const int *own = ids ? ids + i * n : NULL;             /* none when counting */
             to_host(given[i] ? from_host(m, 1, n, 1, c, given[i])
-                             : clip_text(m, &s->text, own, 1, n, skip), item(context, i).at);
+                             : clip_text(m, &s->text, own, n / length, length, skip),
+                    item(context, i).at);
         }
     trace_leave();
     m->used = top;
@@ -82,16 +107,23 @@ static Tensor encode_text(Arena *m, const Sd *s, const SdRequest *r, int halves,
 
 static bool run_text(Run *run, Error *e)
 {
-    const SdRequest *r = run->r;
-    const int n = context_tokens(run->sd, r);
-    int *ids = calloc((size_t)(2 * text_length(run->sd)), sizeof *ids);
-    bool ok = ids || fail(e, "out of memory: needed room for tokens");
-    if (ok && run->halves == 2 && !r->negative_embeds) ok = text_ids(run->sd, r->negative, ids, e);
-    if (ok && !r->prompt_embeds) ok = text_ids(run->sd, r->prompt, ids + (run->halves - 1) * n, e);
-    if (ok) run->context = encode_text(&run->m, run->sd, r, run->halves, ids);
+    const Sd *s = run->sd;
+    const size_t n = (size_t)context_tokens(s, run->r);
+    const int first = 2 - run->halves;                             /* 1: the prompt alone */
+    Prompt p[2];
+    if (!sd_prompts(s, run->r, p, e)) return false;
+    int *ids = calloc(2 * n, sizeof *ids);
+    bool ok = ids || fail(e, "out of memory: needed room for %zu tokens", 2 * n);
+    for (int i = first; ok && i < 2; i++)
+        if (p[i].ids) memcpy(ids + (size_t)(i - first) * n, p[i].ids, n * sizeof *ids);
+    if (ok) run->context = encode_text(&run->m, s, run->r, run->halves, ids);
+    for (int i = first; ok && i < 2; i++)
+        prompt_weigh(&p[i], item(run->context, i - first).at, run->context.c);
     if (ok && !all_finite(run->context))
-        ok = fail(e, "%s: text embedding: not finite", run->sd->path);
+        ok = fail(e, "%s: text embedding: not finite", s->path);
     free(ids);
+    prompt_free(&p[0]);
+    prompt_free(&p[1]);
     return ok;
 }
 
@@ -273,9 +305,9 @@ static void see(void *self, Tensor looks)
     Heat *heat = run->heat;
     while (heat->h != looks.h || heat->w != looks.w) heat++;
     heat->layers++;
-    for (int i = 0; i < r->piece_count; i++)
+    for (int i = 0; i < r->word_count; i++)
         for (size_t k = 0; k < n; k++)
-            for (int j = r->pieces[i].first; j < imin(r->pieces[i].end, looks.c); j++)
+            for (int j = r->words[i].first; j < imin(r->words[i].end, looks.c); j++)
                 heat->sum[(size_t)i * n + k] += looks.at[k * (size_t)looks.c + (size_t)j];
 }
 
@@ -286,7 +318,7 @@ static bool heat_open(Run *run, Error *e)
     run->unet.watch = see;
     run->unet.watcher = run;
     for (int i = 0; i < run->unet.levels; i++, h = (h + 1) / 2, w = (w + 1) / 2) {
-        run->heat[i] = (Heat){ h, w, 0, calloc((size_t)run->r->piece_count * (size_t)h * (size_t)w,
+        run->heat[i] = (Heat){ h, w, 0, calloc((size_t)run->r->word_count * (size_t)h * (size_t)w,
                                                sizeof(double)) };
         if (!run->heat[i].sum) return fail(e, "heat: out of memory: needed room for maps");
     }
@@ -308,14 +340,14 @@ static void heat_mean(const Run *run)
     int layers = 0;
     for (int i = 0; i < run->unet.levels; i++) layers += run->heat[i].layers;
     float *to = run->r->heat;
-    for (int piece = 0; piece < run->r->piece_count; piece++)
+    for (int word = 0; word < run->r->word_count; word++)
         for (int y = 0; y < run->h; y++)
             for (int x = 0; x < run->w; x++) {
                 double sum = 0, down, right;
                 for (const Heat *heat = run->heat; heat < run->heat + run->unet.levels; heat++) {
                     const int w = heat->w, fy = between(y, run->h, heat->h, &down),
                               fx = between(x, run->w, w, &right);
-                    const double *at = heat->sum + (piece * heat->h + fy) * w + fx;
+                    const double *at = heat->sum + (word * heat->h + fy) * w + fx;
                     const int below = heat->h > 1 ? w : 0, beside = w > 1;
                     sum += (1 - down) * ((1 - right) * at[0] + right * at[beside])
                          + down * ((1 - right) * at[below] + right * at[below + beside]);
@@ -378,8 +410,6 @@ static bool run_decode(Run *run, Picture *out, Error *e)
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static int halves(const SdRequest *r) { return r->guidance > 1 ? 2 : 1; }
-
 const Schedule *sd_schedule(const Sd *s, const SdRequest *r)
 {
     return r->mask ? &s->repaint : &s->schedule;
@@ -407,15 +437,15 @@ void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES])
     sampler_plan_free(&plan);
     for (int i = 0; i < SD_STAGES; i++) {
         Arena m = { 0 };
-        Tensor context = { .b = halves(r), .h = context_tokens(s, r), .w = 1,
+        Tensor context = { .b = halves(s, r), .h = context_tokens(s, r), .w = 1,
                            .c = s->text.encoder.width };
-        if (i == SD_TEXT) encode_text(&m, s, r, halves(r), NULL);
+        if (i == SD_TEXT) encode_text(&m, s, r, halves(s, r), NULL);
         if (i == SD_ENCODE || i == SD_UNET)
             context = tensor(&m, context.b, context.h, 1, context.c);
         if (i == SD_ENCODE && r->init)
             vae_encode(&m, &s->vae, picture_tensor(&m, NULL, NULL, r->height, r->width));
         if (i == SD_UNET) {
-            Tensor x = tensor(&m, halves(r), h, w, s->unet.in);
+            Tensor x = tensor(&m, halves(s, r), h, w, s->unet.in);
             unet(&m, &watched, x, 0, context, (Tensor){ 0 });
         }
         if (i == SD_DECODE) vae_decode(&m, &s->vae, tensor(&m, 1, h, w, s->vae.latents));
@@ -467,7 +497,8 @@ static bool timed(Run *run, int stage, double start, bool ok)
 
 bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e)
 {
-    Run run = { .sd = s, .unet = s->unet, .r = r, .halves = halves(r) };
+    Run run = { .sd = s, .unet = s->unet, .r = r, .halves = halves(s, r) };
+    run.unet.guidance = r->guidance;
     *out = (Picture){ 0 };
     if (!sd_check(s, r, e)) return false;
     run.h = r->height / s->vae.factor;
@@ -542,10 +573,14 @@ bool sd_check(const Sd *s, const SdRequest *r, Error *e)
         return misused(e);
     }
     if (!check_pictures(s, r, e)) return false;
-    if ((r->prompt_embeds != NULL) != (r->negative_embeds != NULL) && halves(r) == 2
-        && r->embed_tokens != text_length(s)) {
+    Prompt p[2];
+    if (!sd_prompts(s, r, p, e)) return misused(e);
+    prompt_free(&p[0]);
+    prompt_free(&p[1]);
+    if ((r->prompt_embeds != NULL) != (r->negative_embeds != NULL) && halves(s, r) == 2
+        && r->embed_tokens != text_tokens(s, r)) {
         fail(e, "embeddings: found %d tokens, want %d beside a text", r->embed_tokens,
-             text_length(s));
+             text_tokens(s, r));
         return misused(e);
     }
     bool ok = sampler_plan(&plan, sd_schedule(s, r), &o, e) || misused(e);
@@ -553,74 +588,14 @@ bool sd_check(const Sd *s, const SdRequest *r, Error *e)
     return ok;
 }
 
-char *sd_lost(const Sd *s, const char *text, Error *e)
+bool sd_words(const Sd *s, const SdRequest *r, PromptWord **out, int *count, Error *e)
 {
-    Ids ids = { 0 };
-    char *lost = NULL;
-    const int room = text_length(s) - 1;                           /* before the end token */
-    if (adapters_encode(&s->adapters, s->tok, text, &ids, e) && ids.count - 1 > room)
-        lost = tok_decode(s->tok, ids.at + room, ids.count - 1 - room, e);
-    ids_free(&ids);
-    return lost;
-}
-
-/* ---- words of a prompt ----------------------------------------------------------------------- */
-
-void sd_pieces_free(SdPiece *pieces, int count)
-{
-    for (int i = 0; i < count; i++) free(pieces[i].text);
-    free(pieces);
-}
-
-/* Where the word that begins at token `first` ends. */
-static int piece_end(const Sd *s, const Ids *ids, int first, int last)
-{
-    for (int i = 0; i < s->adapters.word_count; i++)
-        if (s->adapters.words[i].first == ids->at[first])
-            return imin(last, first + s->adapters.words[i].vectors);
-    for (int i = first; i < last; i++) {
-        const char *piece = tok_piece(s->tok, ids->at[i]);
-        const size_t n = piece ? strlen(piece) : 0;
-        if (!piece) return imax(i, first + 1);
-        if (n >= 4 && !strcmp(piece + n - 4, "</w>")) return i + 1;
-    }
-    return last;
-}
-
-static char *piece_text(const Sd *s, const Ids *ids, int first, int end, Error *e)
-{
-    for (int i = 0; i < s->adapters.word_count; i++) {
-        const char *word = s->adapters.words[i].text;
-        if (s->adapters.words[i].first != ids->at[first]) continue;
-        char *text = strdup(word);
-        if (!text) fail(e, "out of memory: needed room for a word");
-        return text;
-    }
-    char *text = tok_decode(s->tok, ids->at + first, end - first, e);
-    for (char *c = text ? text + strlen(text) : NULL; c && c > text && c[-1] == ' ';) *--c = 0;
-    return text;
-}
-
-bool sd_pieces(const Sd *s, const char *text, SdPiece **out, int *count, Error *e)
-{
-    Ids ids = { 0 };
-    *out = NULL;
-    *count = 0;
-    if (!adapters_encode(&s->adapters, s->tok, text, &ids, e)) return false;
-    const int last = imin(ids.count, text_length(s)) - 1;         /* without start and end token */
-    SdPiece *pieces = calloc((size_t)imax(1, last), sizeof *pieces);
-    int n = 0;
-    if (!pieces) fail(e, "out of memory: needed room for %d words", last);
-    for (int i = 1, end; !e->code && i < last; i = end) {
-        end = piece_end(s, &ids, i, last);
-        pieces[n] = (SdPiece){ piece_text(s, &ids, i, end, e), i, end };
-        if (pieces[n].text) n++;
-    }
-    ids_free(&ids);
-    if (e->code) return sd_pieces_free(pieces, n), false;
-    *out = pieces;
-    *count = n;
-    return true;
+    Prompt p[2];
+    if (!sd_prompts(s, r, p, e)) return false;
+    const bool ok = prompt_words(&p[1], s->tok, &s->adapters, out, count, e);
+    prompt_free(&p[0]);
+    prompt_free(&p[1]);
+    return ok;
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -631,7 +606,8 @@ static bool index_check(const char *folder, Error *e)
     Json *index = json_read(path, 1 << 20, e);
     const char *name = NULL;
     bool ok = index && json_string(index, "_class_name", &name, path, e);
-    if (ok && (!name || strncmp(name, "StableDiffusion", 15)))
+    if (ok && (!name || (strncmp(name, "StableDiffusion", 15)
+                         && strncmp(name, "LatentConsistencyModel", 22))))
         ok = fail(e, "%s: _class_name: found %s, want StableDiffusionPipeline", path,
                   name ? name : "nothing");
     if (ok && (strstr(name, "XL") || strstr(name, "Diffusion3") || strstr(name, "Upscale")))
@@ -781,6 +757,16 @@ bool sd_word(Sd *s, const char *path, Error *e)
     if (!adapters_word(a, path, s->text.encoder.width, s->text.vocabulary, e)) return false;
     s->text.added = (Weight){ a->vectors, F32, 2, { a->vector_count, s->text.encoder.width } };
     return true;
+}
+
+bool sd_vae(Sd *s, const char *folder, Error *e)
+{
+    Vae other;
+    if (!vae_open(&other, folder, e)) return false;
+    vae_close(&s->vae);
+    s->vae = other;
+    s->size = s->unet.size * s->vae.factor;
+    return parts_fit(s, e);
 }
 
 void sd_close(Sd *s)

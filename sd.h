@@ -17,6 +17,7 @@
 #include "ldm.h"
 #include "lora.h"
 #include "picture.h"
+#include "prompt.h"
 #include "sampler.h"
 
 typedef struct {
@@ -32,9 +33,9 @@ typedef struct {
     Adapters adapters;
 } Sd;
 
-/* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/.  Or a
- * checkpoint in one file, in the original names (original.h), with a tokenizer beside it.
- * tokenizer: another folder to read it from, or NULL. */
+/* A diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/, also of
+ * a latent consistency model.  Or a checkpoint in one file, in the original names (original.h),
+ * with a tokenizer beside it.  tokenizer: another folder to read it from, or NULL. */
 bool sd_open(Sd *s, const char *folder, const char *tokenizer, Error *e);
 void sd_close(Sd *s);
 
@@ -43,19 +44,16 @@ void sd_close(Sd *s);
 bool sd_lora(Sd *s, const char *path, double scale, Error *e);
 bool sd_word(Sd *s, const char *path, Error *e);
 
+/* Another VAE, from its own folder; of the same latents. */
+bool sd_vae(Sd *s, const char *folder, Error *e);
+
 /* Called after every call of the UNet with the latents [C][H/f][W/f] and the clean ones they
  * promise so far; false stops the run. */
 typedef bool SdStep(void *self, int call, int calls, const float *latents, const float *x0);
 
-/* A word of a prompt: tokens first .. end - 1 of those that the text encoder gets. */
-typedef struct { char *text; int first, end; } SdPiece;
-/* The words that fit, as the tokenizer cuts them; a new word of an adapter is one.  The caller
- * frees with sd_pieces_free. */
-bool sd_pieces(const Sd *s, const char *text, SdPiece **out, int *count, Error *e);
-void sd_pieces_free(SdPiece *pieces, int count);
-
 typedef struct {
     const char *prompt, *negative;    /* UTF-8; NULL: empty */
+    bool weighting;                   /* brackets weigh, long texts go on: prompt.h */
     int width, height;                /* pixels, multiples of the VAE's factor */
     int steps;
     double guidance;                  /* 1 and below: off, the negative prompt then has no effect */
@@ -82,9 +80,9 @@ typedef struct {
     const char *scratch;              /* activations in this file; NULL: in memory */
     /* if set: receives the final latents, scaled as the UNet sees them */
     float *latents_out;
-    /* if set: receives where each of these words was looked at, [pieces][H/f][W/f]: the share of
+    /* if set: receives where each of these words was looked at, [words][H/f][W/f]: the share of
      * the attention, the mean over heads, layers and calls, each layer's map resized */
-    float *heat; const SdPiece *pieces; int piece_count;
+    float *heat; const PromptWord *words; int word_count;
     double *seconds;                  /* if set: receives SD_STAGES wall times */
 } SdRequest;
 
@@ -103,8 +101,11 @@ const Schedule *sd_schedule(const Sd *s, const SdRequest *r);
 SamplerOptions sd_sampler(const SdRequest *r);
 void sd_plan(const Sd *s, const SdRequest *r, SdStage stages[SD_STAGES]);
 
-/* Tokens of text that do not fit the text encoder, as text the caller frees; NULL when all fit. */
-char *sd_lost(const Sd *s, const char *text, Error *e);
+/* The texts of r as the text encoder gets them, both in as many chunks: [0] the negative prompt, if
+ * it counts, [1] the prompt; empty where embeddings stand for them.  The caller frees both. */
+bool sd_prompts(const Sd *s, const SdRequest *r, Prompt out[2], Error *e);
+/* The words of the prompt, freed with words_free. */
+bool sd_words(const Sd *s, const SdRequest *r, PromptWord **out, int *count, Error *e);
 
 bool sd_generate(const Sd *s, const SdRequest *r, Picture *out, Error *e);
 

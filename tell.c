@@ -55,7 +55,7 @@ static bool picture_order(Order *d, const Teller *k, int i, Error *e)
     d->args.width = a->width, d->args.height = a->height;
     d->args.steps = a->steps, d->args.guidance = a->guidance, d->args.eta = a->eta;
     d->args.method = a->method, d->args.schedule = a->schedule;
-    d->args.clip_skip = a->clip_skip;
+    d->args.clip_skip = a->clip_skip, d->args.vae = a->vae;
     d->args.loras = a->loras, d->args.embeddings = a->embeddings;
     d->args.seed = k->tries[i].picture.seed;
     return true;

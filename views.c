@@ -54,6 +54,10 @@ bool views_check(const Args *a, Error *e)
             if (files[i].name && files[j].name && !strcmp(files[i].name, files[j].name))
                 return misuse(e, "--%s: found '%s', the name of --%s too", files[i].option,
                               files[i].name, files[j].option);
+    if (a->sheet && !a->each && !opt_given(a->options, "batch-count"))
+        return misuse(e, "--contact-sheet: of no use without -b or --prompt-file");
+    if (a->preview_vae && !a->preview && !a->film)
+        return misuse(e, "--preview-vae: of no use without --preview or --film");
     if (a->heatmap && a->prompt_embeds)
         return misuse(e, "--heatmap: of no use with --prompt-embeds: there are no words");
     return check_view(a, "preview", a->preview, PICTURE_NAMES, false, e)
@@ -88,12 +92,26 @@ static bool save_view(const Args *a, const char *name, const Picture *p, Error *
 
 static bool needs_colours(const Views *v) { return v->a->preview || v->a->film; }
 
-bool views_stage(const Views *v, Stage *s)
+/* The picture of clean latents [C][h][w] by v->vae, [1,H,W,3] in -1..1; x0 NULL: count. */
+static Tensor decode(const Views *v, Arena *m, const float *x0)
+{
+    const size_t n = (size_t)v->w * (size_t)v->h;
+    Tensor z = tensor(m, 1, v->h, v->w, v->vae.latents);
+    if (m->base) channels_last(x0, (size_t)v->vae.latents, n, z.at);
+    for (size_t i = 0; m->base && i < tensor_count(z); i++) z.at[i] /= (float)v->vae.scaling;
+    return vae_decode(m, &v->vae, z);
+}
+
+bool views_stage(const Views *v, size_t held, Stage *s)
 {
     Arena m = { 0 };
     if (!needs_colours(v)) return false;
-    vae_colours(&m, &v->sd->vae, NULL);
+    if (v->a->preview_vae) decode(v, &m, NULL);
+    else vae_colours(&m, &v->sd->vae, NULL);
     *s = (Stage){ "preview", m.peak, m.macs, m.weight_bytes };
+    if (!v->a->preview_vae) return true;
+    s->memory += held;
+    s->macs *= (double)v->a->steps * imax(v->a->batch, v->a->candidates);
     return true;
 }
 
@@ -102,7 +120,8 @@ bool views_start(Views *v, Error *e)
     Stage need;
     Arena m = { 0 };
     const size_t n = 3 * (1 + (size_t)v->sd->vae.latents);
-    if (!views_stage(v, &need)) return true;
+    if (!views_stage(v, 0, &need)) return true;
+    if (v->a->preview_vae) return arena_open(&v->m, need.memory, NULL, e);
     v->colours = malloc(n * sizeof *v->colours);
     if (!v->colours) return fail(e, "--preview: out of memory: needed room for %zu numbers", n);
     if (!arena_open(&m, need.memory, v->a->scratch, e)) return false;
@@ -118,11 +137,23 @@ static uint8_t level(double x)
     return v >= 255 ? 255 : v > 0 ? (uint8_t)v : 0;
 }
 
+/* The same by another VAE. */
+static bool decoded(Views *v, const float *x0, int w, int h, Picture *p, Error *e)
+{
+    v->m.used = 0;
+    v->m.wrap = v->a->tiling;
+    const Tensor rgb = decode(v, &v->m, x0);
+    if (!picture_make(p, (uint64_t)rgb.w, (uint64_t)rgb.h, "--preview", e)) return false;
+    for (size_t i = 0; i < tensor_count(rgb); i++) p->rgb[i] = level(rgb.at[i]);
+    return picture_resize(p, w, h, BICUBIC, e);
+}
+
 /* The picture that clean latents [C][h][w] promise, w x h. */
-static bool promise(const Views *v, const float *x0, int w, int h, Picture *p, Error *e)
+static bool promise(Views *v, const float *x0, int w, int h, Picture *p, Error *e)
 {
     const size_t n = (size_t)v->w * (size_t)v->h;
     *p = (Picture){ 0 };
+    if (v->a->preview_vae) return decoded(v, x0, w, h, p, e);
     if (!picture_make(p, (uint64_t)v->w, (uint64_t)v->h, "--preview", e)) return false;
     for (size_t i = 0; i < 3 * n; i++) {
         double sum = v->colours[i % 3];
@@ -182,6 +213,15 @@ static bool has_cross_attention(const Unet *u)
     return has;
 }
 
+static bool open_preview(Views *v, Error *e)
+{
+    const Vae *own = &v->sd->vae;
+    if (!vae_open(&v->vae, v->a->preview_vae, e)) return false;
+    return (v->vae.latents == own->latents && v->vae.pixels == own->pixels)
+        || fail(e, "%s: latent_channels and in_channels: found %d and %d, want %d and %d",
+                v->vae.weights.path, v->vae.latents, v->vae.pixels, own->latents, own->pixels);
+}
+
 bool views_open(Views *v, SdRequest *r, Error *e)
 {
     const Args *a = v->a;
@@ -191,26 +231,27 @@ bool views_open(Views *v, SdRequest *r, Error *e)
     const int columns = (int)ceil(sqrt(a->batch));
     if (a->sheet && !a->plan && !sheet_open(&v->sheet, a->batch, r->width, r->height, SHEET_SIDE,
                                             columns, "--contact-sheet", e)) return false;
+    if (a->preview_vae && !open_preview(v, e)) return false;
     if (!a->heatmap) return true;
     if (!has_cross_attention(&v->sd->unet))
         return fail(e, "%s: cross attention: found none, --heatmap wants some",
                     v->sd->unet.weights.path);
-    if (!sd_pieces(v->sd, r->prompt ? r->prompt : "", &v->pieces, &v->piece_count, e)) return false;
-    if (!v->piece_count && !a->plan) return misuse(e, "--heatmap: the prompt has no words");
-    v->heat = calloc((size_t)v->piece_count + 1, (size_t)v->w * (size_t)v->h * sizeof *v->heat);
+    if (!sd_words(v->sd, r, &v->words, &v->word_count, e)) return false;
+    if (!v->word_count && !a->plan) return misuse(e, "--heatmap: the prompt has no words");
+    v->heat = calloc((size_t)v->word_count + 1, (size_t)v->w * (size_t)v->h * sizeof *v->heat);
     if (!v->heat) return fail(e, "--heatmap: out of memory: needed room for %d maps",
-                              v->piece_count);
+                              v->word_count);
     r->heat = v->heat;
-    r->pieces = v->pieces;
-    r->piece_count = v->piece_count;
+    r->words = v->words;
+    r->word_count = v->word_count;
     return true;
 }
 
 /* A word's share of all attention: the mean of its map; *top: the largest value. */
-static double share(const Views *v, int piece, float *top)
+static double share(const Views *v, int k, float *top)
 {
     const size_t n = (size_t)v->w * (size_t)v->h;
-    const float *map = v->heat + (size_t)piece * n;
+    const float *map = v->heat + (size_t)k * n;
     double sum = 0;
     *top = 0;
     for (size_t i = 0; i < n; i++) {
@@ -221,11 +262,11 @@ static double share(const Views *v, int piece, float *top)
 }
 
 /* DIR/NN-word.png: what is no letter or digit of ASCII becomes _, other scripts stay. */
-static char *map_name(const char *folder, int piece, const char *word, Error *e)
+static char *map_name(const char *folder, int k, const char *word, Error *e)
 {
     enum { WORD_MOST = 64 };
     char name[WORD_MOST + 32];
-    size_t n = (size_t)snprintf(name, sizeof name, "%02d-", piece + 1), length = strlen(word);
+    size_t n = (size_t)snprintf(name, sizeof name, "%02d-", k + 1), length = strlen(word);
     const bool valid = utf8_valid(word, length);
     if (length > WORD_MOST)
         for (length = WORD_MOST; length && ((unsigned char)word[length] & 0xc0) == 0x80;) length--;
@@ -242,20 +283,20 @@ static char *map_name(const char *folder, int piece, const char *word, Error *e)
 }
 
 /* The map of one word as a picture, written but not committed. */
-static Output *write_map(const Views *v, const char *folder, int piece, Error *e)
+static Output *write_map(const Views *v, const char *folder, int k, Error *e)
 {
     const size_t n = (size_t)v->w * (size_t)v->h;
     const int f = v->sd->vae.factor;
-    const float *map = v->heat + (size_t)piece * n;
-    const char *word = v->pieces[piece].text;
+    const float *map = v->heat + (size_t)k * n;
+    const char *word = v->words[k].text;
     char number[32];
     float top;
     Picture p = { 0 };
-    snprintf(number, sizeof number, "%.6g", share(v, piece, &top));
+    snprintf(number, sizeof number, "%.6g", share(v, k, &top));
     if (!picture_make(&p, (uint64_t)v->w, (uint64_t)v->h, "--heatmap", e)) return NULL;
     for (size_t i = 0; i < 3 * n; i++)
         p.rgb[i] = top > 0 ? level(2 * (double)map[i / 3] / top - 1) : 0;
-    char *name = map_name(folder, piece, word, e);
+    char *name = map_name(folder, k, word, e);
     Output *o = name && picture_resize(&p, v->w * f, v->h * f, BILINEAR, e)
         ? write_view(v->a, name, &p, word, number, e) : NULL;
     free(name);
@@ -266,7 +307,7 @@ static Output *write_map(const Views *v, const char *folder, int piece, Error *e
 /* The film, and the maps in folder: all or none. */
 static bool write_files(const Views *v, const char *film, const char *folder, Error *e)
 {
-    const int count = v->piece_count + 1;
+    const int count = v->word_count + 1;
     Output **all = calloc((size_t)count, sizeof *all);
     bool made = false;
     bool ok = all || fail(e, "--heatmap: out of memory: needed room for %d files", count);
@@ -296,22 +337,27 @@ bool views_step(Views *v, int call, int calls, const float *x0)
 {
     const Args *a = v->a;
     const int w = v->w * v->sd->vae.factor, h = v->h * v->sd->vae.factor;
+    const bool shared = a->film && a->preview_vae;         /* decoded once for both */
     Error *e = &v->error;
-    Picture p = { 0 };
+    Picture p = { 0 }, small = { 0 };
     bool ok = true;
-    if (a->preview) {
+    trace_enter("preview%d", call);
+    if (a->preview || shared) ok = promise(v, x0, w, h, &p, e);
+    if (ok && a->preview) {
         char *name = numbered(a->preview, v->index, e);
-        ok = name && promise(v, x0, w, h, &p, e) && save_view(a, name, &p, e);
+        ok = name && save_view(a, name, &p, e);
         free(name);
-        picture_free(&p);
     }
     if (ok && a->film && call == 1)
         ok = sheet_open(&v->film, calls + 1, w, h, FILM_SIDE, 0, "--film", e);
-    if (ok && a->film) {
-        ok = promise(v, x0, v->film.w, v->film.h, &p, e);
-        if (ok) sheet_put(&v->film, &p);
-        picture_free(&p);
+    if (ok && shared) ok = sheet_add(&v->film, &p, e);
+    else if (ok && a->film) {
+        ok = promise(v, x0, v->film.w, v->film.h, &small, e);
+        if (ok) sheet_put(&v->film, &small);
+        picture_free(&small);
     }
+    picture_free(&p);
+    trace_leave();
     return ok;
 }
 
@@ -325,8 +371,8 @@ bool views_end(Views *v, const Picture *p, Error *e)
     free(film);
     free(folder);
     float top;
-    for (int i = 0; ok && a->verbose && i < v->piece_count; i++)
-        say(a, "%s\t%.6f", v->pieces[i].text, share(v, i, &top));
+    for (int i = 0; ok && a->verbose && i < v->word_count; i++)
+        say(a, "%s\t%.6f", v->words[i].text, share(v, i, &top));
     return ok;
 }
 
@@ -338,19 +384,21 @@ bool views_commit(Views *v, Error *e)
 void views_print(const Views *v)
 {
     float top;
-    for (int i = 0; i < v->piece_count; i++) {
+    for (int i = 0; i < v->word_count; i++) {
         fputs(i ? ", {\"word\": " : ", \"words\": [{\"word\": ", stdout);
-        print_json(v->pieces[i].text);
+        print_json(v->words[i].text);
         printf(", \"share\": %.9g}", share(v, i, &top));
     }
-    if (v->piece_count) fputc(']', stdout);
+    if (v->word_count) fputc(']', stdout);
 }
 
 void views_close(Views *v)
 {
     picture_free(&v->film.p);
     picture_free(&v->sheet.p);
-    sd_pieces_free(v->pieces, v->piece_count);
+    words_free(v->words, v->word_count);
+    arena_close(&v->m);
+    vae_close(&v->vae);
     free(v->heat);
     free(v->colours);
 }

@@ -22,10 +22,11 @@ typedef struct { Picture p; int columns, w, h, count; } Sheet;
 typedef struct {
     const Args *a;
     const Sd *sd;
-    SdPiece *pieces; int piece_count;      /* words of the prompt, with --heatmap */
-    float *heat;                           /* [pieces][h][w] */
+    PromptWord *words; int word_count;     /* words of the prompt, with --heatmap */
+    float *heat;                           /* [words][h][w] */
     int w, h;                              /* latents */
     float *colours;                        /* of vae_colours */
+    Vae vae; Arena m;                      /* or what --preview-vae decodes with */
     int index;                             /* of the picture in its batch */
     Sheet film, sheet;
     Error error;                           /* why views_step said false */
@@ -35,8 +36,9 @@ typedef struct {
 bool views_check(const Args *a, Error *e);
 /* Read the words, and ask r for their maps. */
 bool views_open(Views *v, SdRequest *r, Error *e);
-/* What views_start needs as a stage; false when it needs nothing. */
-bool views_stage(const Views *v, Stage *s);
+/* What views_start needs as a stage, and a preview after every step beside the run, which holds so
+ * many bytes; false when nothing is needed. */
+bool views_stage(const Views *v, size_t held, Stage *s);
 bool views_start(Views *v, Error *e);
 void views_begin(Views *v, int index);
 bool views_step(Views *v, int call, int calls, const float *x0);

@@ -299,7 +299,7 @@ TEST(words_are_looked_at_where_the_reference_says)
 {
     Error e = { 0 };
     Sd s;
-    SdPiece *pieces;
+    PromptWord *words;
     int count;
     machine_choose(1, NULL, &e);
     float heat[5 * 8 * 8], latents[2][4 * 8 * 8];
@@ -308,19 +308,19 @@ TEST(words_are_looked_at_where_the_reference_says)
     r.prompt = "a photo of a cat", r.negative = "dark";
     r.width = r.height = 64;
     r.steps = 4, r.guidance = 5, r.seed = 7, r.method = sampler_method("ddim");
-    CHECK(sd_pieces(&s, r.prompt, &pieces, &count, &e));
+    CHECK(sd_words(&s, &r, &words, &count, &e));
     CHECK(count == 5);
     if (count == 5) {
-        CHECK_STR(pieces[1].text, "photo");
-        CHECK_STR(pieces[4].text, "cat");
-        CHECK(pieces[0].first == 1 && pieces[0].end == pieces[1].first);
+        CHECK_STR(words[1].text, "photo");
+        CHECK_STR(words[4].text, "cat");
+        CHECK(words[0].first == 1 && words[0].end == words[1].first);
         SdStage without[SD_STAGES], with[SD_STAGES];
         Picture p = { 0 };
         sd_plan(&s, &r, without);
         r.latents_out = latents[0];
         CHECK(sd_generate(&s, &r, &p, &e));
         picture_free(&p);
-        r.heat = heat, r.pieces = pieces, r.piece_count = count;
+        r.heat = heat, r.words = words, r.word_count = count;
         r.latents_out = latents[1];
         sd_plan(&s, &r, with);
         CHECK(with[SD_UNET].macs > without[SD_UNET].macs);
@@ -336,30 +336,37 @@ TEST(words_are_looked_at_where_the_reference_says)
         CLOSE(heat, want, countof(heat), 1e-5);
         weights_close(&w);
     }
-    sd_pieces_free(pieces, count);
+    words_free(words, count);
     sd_close(&s);
+}
+
+static bool words_of(const Sd *s, const char *text, PromptWord **words, int *count, Error *e)
+{
+    SdRequest r = sd_defaults(s);
+    r.prompt = text;
+    return sd_words(s, &r, words, count, e);
 }
 
 TEST(words_end_where_tokens_do_and_the_last_that_fit)
 {
     Error e = { 0 };
     Sd s;
-    SdPiece *pieces;
+    PromptWord *words;
     int count;
     CHECK(sd_open(&s, "tests/models/sd1", NULL, &e));
-    CHECK(sd_pieces(&s, "", &pieces, &count, &e) && count == 0);
-    sd_pieces_free(pieces, count);
+    CHECK(words_of(&s, "", &words, &count, &e) && count == 0);
+    words_free(words, count);
     char text[1400] = "";
     for (int i = 0; i < 100; i++) strcat(text, "unbelievable ");
-    CHECK(sd_pieces(&s, text, &pieces, &count, &e));
-    CHECK(count > 1 && pieces[count - 1].end == 76);
-    for (int i = 1; i < count; i++) CHECK(pieces[i].first == pieces[i - 1].end);
-    sd_pieces_free(pieces, count);
+    CHECK(words_of(&s, text, &words, &count, &e));
+    CHECK(count > 1 && words[count - 1].end == 76);
+    for (int i = 1; i < count; i++) CHECK(words[i].first == words[i - 1].end);
+    words_free(words, count);
     CHECK(sd_word(&s, "tests/models/adapters/word.safetensors", &e));
-    CHECK(sd_pieces(&s, "a <cat-toy>, red", &pieces, &count, &e));
-    CHECK(count == 4 && !strcmp(pieces[1].text, "<cat-toy>"));
-    CHECK(count == 4 && pieces[1].end - pieces[1].first == 2 && !strcmp(pieces[2].text, ","));
-    sd_pieces_free(pieces, count);
+    CHECK(words_of(&s, "a <cat-toy>, red", &words, &count, &e));
+    CHECK(count == 4 && !strcmp(words[1].text, "<cat-toy>"));
+    CHECK(count == 4 && words[1].end - words[1].first == 2 && !strcmp(words[2].text, ","));
+    words_free(words, count);
     sd_close(&s);
 }
 
