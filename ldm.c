@@ -170,7 +170,7 @@ static void transformer(Arena *m, const Unet *u, const LdmTransformer *w, Tensor
 
 /* ---- the UNet -------------------------------------------------------------------------------- */
 
-/* Sines and cosines of the guidance above 1, in thousandths.         get_guidance_scale_embedding */
+/* Sines and cosines of the guidance above 1, in thousandths.        get_guidance_scale_embedding */
 static Tensor guidance_embedding(Arena *m, const Unet *u)
 {
     const int half = u->guidance_width / 2;

@@ -326,7 +326,7 @@ static double mean(const float *z, size_t n)
     return sum / (double)n;
 }
 
-/* z *= weights;  z *= mean before / mean after                   EmphasisOriginal, chunk by chunk */
+/* z *= weights;  z *= mean before / mean after                  EmphasisOriginal, chunk by chunk */
 void prompt_weigh(const Prompt *p, float *z, int width)
 {
     const size_t length = (size_t)p->length, wide = (size_t)width, n = length * wide;

@@ -1,5 +1,5 @@
-/* faults.c - the program with every allocation and I/O call under a counter (make build/faults/fusion):
- * with FAULT=N in the environment the N-th of them fails, with COUNT=FILE their number is written there
+/* faults.c - the program with every allocation and I/O call under a counter (make faults): with
+ * FAULT=N in the environment the N-th of them fails, with COUNT=FILE their number is written there
  * at the end.  tests/faults.py drives it. */
 #include <errno.h>
 #include <fcntl.h>

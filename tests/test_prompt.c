@@ -214,7 +214,8 @@ TEST(lines_are_what_is_not_blank)
     CHECK(l.number[0] == 1 && l.number[1] == 4 && l.number[2] == 6);
     lines_free(&l);
     static const struct { const char *bytes; size_t n; const char *want; } bad[] = {
-        { "", 0, "found no line with text" }, { "a\nb\xc3\n", 5, ":2: found bytes that are no UTF-8" },
+        { "", 0, "found no line with text" },
+        { "a\nb\xc3\n", 5, ":2: found bytes that are no UTF-8" },
         { "a\0b", 3, "found a zero byte, want a text file" } };
     for (size_t i = 0; i < countof(bad); i++) {
         Error e = { 0 };
