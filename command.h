@@ -29,7 +29,8 @@ typedef struct {
     int candidates;
     const char *mask, *preview, *preview_vae, *film, *heatmap, *sheet;
     int feather;
-    const char *timesteps, *sigmas, *rng;
+    const char *timesteps, *sigmas, *rng, *noise_size, *each_steps, *each_guidance;
+    struct { double *steps, *guidance; int rows, columns; } grid;      /* a picture for each pair */
     double rescale;
     uint64_t variation_seed;
     double variation;

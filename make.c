@@ -6,6 +6,7 @@
 #include "styles.h"
 #include "views.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -119,30 +120,58 @@ static bool after_step(void *self, int call, int calls, const float *latents, co
     return views_step(&k->views, call, calls, x0);
 }
 
-/* The numbers of --timesteps or --sigmas, in the request and as its steps. */
-static bool read_list(Maker *k, const char *option, const char *text, Error *e)
+/* "5,10,20" as numbers, which the caller frees; how many: *count. */
+static double *read_numbers(const char *option, const char *text, int *count, Error *e)
 {
     enum { MOST = 1000 };
-    int n = 0;
-    if (!text) return true;
-    if (k->list) return misuse(e, "--sigmas: of no use with --timesteps");
-    k->list = malloc(MOST * sizeof *k->list);
-    if (!k->list) return fail(e, "--%s: out of memory: needed room for %d numbers", option, MOST);
-    for (const char *at = text; at; n++) {
+    double *list = malloc(MOST * sizeof *list);
+    *count = 0;
+    if (!list) fail(e, "--%s: out of memory: needed room for %d numbers", option, MOST);
+    for (const char *at = text; list && at; (*count)++) {
         char one[64];
         const size_t length = strcspn(at, ",");
         snprintf(one, sizeof one, "%.*s", (int)zmin(length, sizeof one - 1), at);
-        if (n == MOST || !opt_read_number(one, &k->list[n]))
-            return misuse(e, "--%s: found '%s', want at most %d numbers with commas between them",
-                          option, one, MOST);
+        if (*count == MOST || !opt_read_number(one, &list[*count])) {
+            misuse(e, "--%s: found '%s', want at most %d numbers with commas between them", option,
+                   one, MOST);
+            free(list);
+            return NULL;
+        }
         at = at[length] ? at + length + 1 : NULL;
     }
+    return list;
+}
+
+/* --timesteps or --sigmas, in the request and as its steps. */
+static bool read_list(Maker *k, const char *option, const char *text, Error *e)
+{
     const bool sigmas = *option == 's';
+    int n;
+    if (!text) return true;
+    if (k->list) return misuse(e, "--sigmas: of no use with --timesteps");
+    if (!(k->list = read_numbers(option, text, &n, e))) return false;
     if (n < 1 + sigmas)
         return misuse(e, "--%s: found '%s', want two numbers or more", option, text);
     if (sigmas) k->r.sigmas = k->list;
     else k->r.timesteps = k->list;
     k->r.steps = k->a->steps = n - sigmas;
+    return true;
+}
+
+/* --noise-size WxH */
+static bool read_noise_size(Maker *k, Error *e)
+{
+    const char *text = k->a->noise_size, *x = text ? strchr(text, 'x') : NULL;
+    const int f = k->sd.vae.factor;
+    char wide[16] = "";
+    double w = 0, h = 0;
+    if (!text) return true;
+    if (x) snprintf(wide, sizeof wide, "%.*s", (int)zmin((size_t)(x - text), 15), text);
+    if (!x || !opt_read_number(wide, &w) || !opt_read_number(x + 1, &h) || w != floor(w)
+        || h != floor(h) || w < f || h < f || w > 8192 || h > 8192 || (int)w % f || (int)h % f)
+        return misuse(e, "--noise-size: found '%s', want WxH, multiples of %d up to 8192", text, f);
+    k->r.noise_w = (int)w;
+    k->r.noise_h = (int)h;
     return true;
 }
 
@@ -168,8 +197,8 @@ static bool make_request(Maker *k, Error *e)
     r->schedule = a->schedule ? sampler_schedule(a->schedule) : -1;
     r->rescale = a->rescale;
     r->noise = *a->rng == 'c' ? NOISE_CUDA : *a->rng == 'n' ? NOISE_NUMPY : NOISE_TORCH;
-    if (!read_list(k, "timesteps", a->timesteps, e) || !read_list(k, "sigmas", a->sigmas, e))
-        return false;
+    if (!read_list(k, "timesteps", a->timesteps, e) || !read_list(k, "sigmas", a->sigmas, e)
+        || !read_noise_size(k, e)) return false;
     r->scratch = a->scratch;
     r->seconds = k->spent;
     r->self = k;
@@ -366,8 +395,8 @@ static void tell_picture(const Maker *k, const char *name, const Picture *p)
     fputs("{\"file\": ", stdout);
     print_json(name);
     printf(", \"seed\": %llu, \"width\": %d, \"height\": %d, \"method\": \"%s\", \"schedule\": "
-           "\"%s\", \"steps\": %d",
-           (unsigned long long)a->seed, p->w, p->h, a->method, a->schedule, a->steps);
+           "\"%s\", \"steps\": %d, \"guidance\": %.9g", (unsigned long long)a->seed, p->w, p->h,
+           a->method, a->schedule, a->steps, a->guidance);
     print_texts(k);
     if (k->ranked) print_candidates(k->ranked, a->candidates);
     views_print(&k->views);
@@ -469,6 +498,9 @@ static bool make_batch(Maker *k, Error *e)
         if (a->each) {
             k->a->prompt = k->r.prompt = a->each->at[i];
             ok = tell_texts(k, e);
+        } else if (a->grid.rows) {
+            k->a->steps = k->r.steps = (int)a->grid.steps[i / a->grid.columns];
+            k->a->guidance = k->r.guidance = a->grid.guidance[i % a->grid.columns];
         } else if (a->variation > 0) k->a->variation_seed = first_variation + (uint64_t)i;
         else k->a->seed = first + (uint64_t)i;
         ok = ok && make_picture(k, i, e);
@@ -561,16 +593,52 @@ static bool read_texts(Args *a, Lines *lines, char ***styled, Error *e)
     return ok;
 }
 
+/* One of the lists of the grid: *out [*count], or the option's own value alone. */
+static bool read_side(const char *option, const char *text, double own, double least, bool whole,
+                      double **out, int *count, Error *e)
+{
+    char one[32];
+    snprintf(one, sizeof one, "%.17g", own);
+    if (!(*out = read_numbers(option, text ? text : one, count, e))) return false;
+    for (int i = 0; i < *count; i++)
+        if (!((*out)[i] >= least && (*out)[i] <= 1000) || (whole && (*out)[i] != floor((*out)[i])))
+            return misuse(e, "--%s: found %g, want %snumbers in %g..1000", option, (*out)[i],
+                          whole ? "whole " : "", least);
+    return true;
+}
+
+/* --each-steps and --each-guidance: a batch of all pairs. */
+static bool read_grid(Args *a, Error *e)
+{
+    static const char *const others[] = { "batch-count", "candidates", "prompt-file",
+                                          "variation-seed", "timesteps", "sigmas" };
+    const char *first = a->each_steps ? "each-steps" : "each-guidance";
+    if (!a->each_steps && !a->each_guidance) return true;
+    for (size_t i = 0; i < countof(others); i++)
+        if (opt_given(a->options, others[i]))
+            return misuse(e, "--%s: of no use with --%s", others[i], first);
+    if (!read_side("each-steps", a->each_steps, a->steps, 1, true, &a->grid.steps, &a->grid.rows, e)
+        || !read_side("each-guidance", a->each_guidance, a->guidance, 0, false, &a->grid.guidance,
+                      &a->grid.columns, e)) return false;
+    a->batch = a->grid.rows * a->grid.columns;
+    a->steps = (int)a->grid.steps[0];
+    a->guidance = a->grid.guidance[0];
+    return a->batch <= 1000 || misuse(e, "--%s: found %d pictures, want at most 1000", first,
+                                      a->batch);
+}
+
 int verb_image(Args *a, Error *e)
 {
     Lines lines = { 0 };
     char **styled = NULL;
-    const bool ok = read_texts(a, &lines, &styled, e) && choose_seed(a, e)
+    const bool ok = read_grid(a, e) && read_texts(a, &lines, &styled, e) && choose_seed(a, e)
         && check_making(a, PICTURE_NAMES, "pictures", e) && check_candidates(a, e)
         && views_check(a, e) && (a->plan || check_outputs(a, output_name(a), e))
         && make_image(a, false, e);
     for (int i = 0; styled && i < 2 * a->batch; i++) free(styled[i]);
     free(styled);
     lines_free(&lines);
+    free(a->grid.steps);
+    free(a->grid.guidance);
     return ok ? 0 : 1;
 }

@@ -186,13 +186,40 @@ static void turn(float *x, const float *y, double part, size_t c, size_t h, size
     }
 }
 
-/* The noise to begin with: the seed's or the one given, turned if so asked. */
+/* The noise that the seed gives a picture of another size, in the middle of x: cut where it is
+ * larger, in a frame of x's own where it is smaller.
+ *                                          (resize seed from, of AUTOMATIC1111's web interface) */
+static bool place_noise(Run *run, Error *e)
+{
+    const SdRequest *r = run->r;
+    const size_t c = (size_t)run->sd->vae.latents, f = (size_t)run->sd->vae.factor;
+    const size_t h = (size_t)run->h, w = (size_t)run->w, nh = (size_t)r->noise_h / f,
+                 nw = (size_t)r->noise_w / f;
+    float *y = malloc(c * nh * nw * sizeof *y);
+    Rng rng;
+    if (!y) return fail(e, "noise: out of memory: needed room for %zu latents", c * nh * nw);
+    rng_seed(&rng, r->seed);
+    rng.noise = r->noise;
+    randn(&rng, y, c * nh * nw);
+    const size_t rows = zmin(h, nh), columns = zmin(w, nw);
+    for (size_t i = 0; i < c * rows; i++) {
+        const size_t k = i / rows, at = i % rows;
+        memcpy(run->x + (k * h + (h - rows) / 2 + at) * w + (w - columns) / 2,
+               y + (k * nh + (nh - rows) / 2 + at) * nw + (nw - columns) / 2,
+               columns * sizeof *y);
+    }
+    free(y);
+    return true;
+}
+
+/* The noise to begin with: the seed's or the one given, placed and turned if so asked. */
 static bool run_noise(Run *run, Error *e)
 {
     const SdRequest *r = run->r;
     Rng other;
     if (r->latents) memcpy(run->x, r->latents, run->count * sizeof(float));
     else randn(&run->rng, run->x, run->count);
+    if (r->noise_w && !r->latents && !place_noise(run, e)) return false;
     if (!(r->variation > 0)) return true;
     float *y = malloc(run->count * sizeof *y);
     if (!y) return fail(e, "variation: out of memory: needed room for %zu latents", run->count);

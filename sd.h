@@ -62,6 +62,7 @@ typedef struct {
     const double *timesteps, *sigmas; /* in place of a schedule: [steps], [steps + 1]; or NULL */
     double rescale;                   /* of guidance, 0..1 */
     Noise noise;                      /* whose random numbers */
+    int noise_w, noise_h;             /* in the middle the noise of a picture of that size; or 0 */
     int clip_skip;                    /* diffusers': layers left out, for the prompt */
     uint64_t seed;
     const Picture *init;              /* picture to picture; already width x height */

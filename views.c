@@ -54,8 +54,9 @@ bool views_check(const Args *a, Error *e)
             if (files[i].name && files[j].name && !strcmp(files[i].name, files[j].name))
                 return misuse(e, "--%s: found '%s', the name of --%s too", files[i].option,
                               files[i].name, files[j].option);
-    if (a->sheet && !a->each && !opt_given(a->options, "batch-count"))
-        return misuse(e, "--contact-sheet: of no use without -b or --prompt-file");
+    if (a->sheet && !a->each && !a->grid.rows && !opt_given(a->options, "batch-count"))
+        return misuse(e, "--contact-sheet: of no use without -b, --prompt-file, --each-steps or "
+                      "--each-guidance");
     if (a->preview_vae && !a->preview && !a->film)
         return misuse(e, "--preview-vae: of no use without --preview or --film");
     if (a->heatmap && a->prompt_embeds)
@@ -228,7 +229,7 @@ bool views_open(Views *v, SdRequest *r, Error *e)
     const int f = v->sd->vae.factor;
     v->w = r->width / f;
     v->h = r->height / f;
-    const int columns = (int)ceil(sqrt(a->batch));
+    const int columns = a->grid.rows ? a->grid.columns : (int)ceil(sqrt(a->batch));
     if (a->sheet && !a->plan && !sheet_open(&v->sheet, a->batch, r->width, r->height, SHEET_SIDE,
                                             columns, "--contact-sheet", e)) return false;
     if (a->preview_vae && !open_preview(v, e)) return false;

@@ -389,6 +389,22 @@ misuse "--rng: found 'x', want one of torch, cuda, numpy" $lists --rng x
 misuse "whole numbers that fall"                         $lists --timesteps 5,10 --sampling-method euler
 misuse "--guidance-rescale: found '2'"                   $lists --guidance-rescale 2
 
+grid="image -m $sd -p a -W 64 -H 64 --seed 3 -q"
+good   '"steps": 3, "guidance": 9'                       $grid --each-steps 1,3 --each-guidance 2,9 --contact-sheet "$dir/sheet.png" -o "$dir/g%d.png" --json
+good   "PNG	128x128"                                     inspect "$dir/sheet.png"
+good   "same"                                            verify "$dir/g3.png" -m $sd
+good   ""                                                $grid --steps 3 --cfg-scale 9 -o "$dir/one.png"
+check  "a picture of the grid is the picture alone"      cmp "$dir/one.png" "$dir/g3.png"
+misuse "--each-steps: found 1.5, want whole numbers"     $grid --each-steps 1.5 -o "$dir/g%d.png"
+misuse "--batch-count: of no use with --each-steps"      $grid --each-steps 1,2 -b 2 -o "$dir/g%d.png"
+good   ""                                                $grid --steps 2 --noise-size 32x96 -o "$dir/n.png"
+good   "same"                                            verify "$dir/n.png" -m $sd
+good   ""                                                $grid --steps 2 --noise-size 64x64 --save-latents "$dir/a.safetensors" -o "$dir/n.png"
+good   ""                                                $grid --steps 2 --save-latents "$dir/b.safetensors" -o "$dir/n.png"
+check  "noise of the picture's own size is its own"      cmp "$dir/a.safetensors" "$dir/b.safetensors"
+misuse "--noise-size: found '64', want WxH"              $grid --noise-size 64
+misuse "--noise-size: found '60x64'"                     $grid --noise-size 60x64
+
 # ---- the shipped weights ---------------------------------------------------------------------------------
 
 shipped=$(dirname "$FUSION")/weights/tiny
