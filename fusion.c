@@ -10,7 +10,7 @@ const char *const pair_names[PAIRS] = { "text-picture", "text-sound", "picture-s
 enum { SCENES = 4096, BY_CLIP = 0, BY_CLAP = 1 };
 
 /* A sound belongs in a soundscape where its score reaches this share of the best one's. */
-static const double LAYER_FROM = 0.2;
+static const double LAYER_FROM = 0.4;
 
 static bool no_memory(Error *e, const char *what)
 {
