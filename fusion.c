@@ -637,7 +637,7 @@ bool check_agree(Fusion *f, const char *text, Picture *p, const Sound *s, double
                  Verdict *out, Error *e)
 {
     const size_t n = (size_t)f->clip.dim, m = (size_t)f->clap.dim;
-    *out = (Verdict){ .agree = true };
+    *out = (Verdict){ 0 };
     if (!text + !p + !s > 1) return fail(e, "check: found one thing, want two or three to compare");
     if ((p && !f->sees) || (s && !f->hears))
         return fail(e, "check: no %s model is open, want one for the %s", s && !f->hears ? "CLAP"
@@ -647,6 +647,8 @@ bool check_agree(Fusion *f, const char *text, Picture *p, const Sound *s, double
     Vectors v = { room, room + 2 * n, room + n, room + 2 * n + m };
     const Language l = text ? text_language(text) : ENGLISH;
     Pair *pair = out->pair;
+    double sum = 0;
+    int asked = 0;
     bool ok = embed_all(f, text, p, s, &v, e);
     if (ok && text && p)
         ok = judge_text(f, BY_CLIP, l, v.text_clip, v.picture, &pair[TEXT_PICTURE], e);
@@ -655,8 +657,11 @@ bool check_agree(Fusion *f, const char *text, Picture *p, const Sound *s, double
     if (ok && p && s) ok = judge_by_bank(f, v.picture, v.sound, &pair[PICTURE_SOUND], e);
     for (int i = 0; i < PAIRS; i++) {
         pair[i].agree = pair[i].asked && pair[i].percentile >= from;
-        if (pair[i].asked && !pair[i].agree) out->agree = false;
+        sum += pair[i].asked ? pair[i].percentile : 0;
+        asked += pair[i].asked;
     }
+    out->mean = sum / imax(1, asked);
+    out->agree = out->mean >= from;
     free(room);
     return ok;
 }

@@ -298,12 +298,14 @@ static const char *verdict_words(const Verdict *v, Language l, char out[256])
     };
     static const char *const forms[LANGUAGES][2] = {
         { "they do not agree: %s stand above only %.0f %% of the pairs that do not belong together",
-          "they agree: even %s stand above %.0f %% of the pairs that do not belong together" },
+          "they agree: on the mean they stand above %.0f %% of the pairs that do not belong "
+          "together" },
         { "pas d'accord : %s ne dépassent que %.0f %% des paires qui ne vont pas ensemble",
-          "d'accord : même %s dépassent %.0f %% des paires qui ne vont pas ensemble" }
+          "d'accord : en moyenne, ils dépassent %.0f %% des paires qui ne vont pas ensemble" }
     };
     const int i = weakest(v);
-    snprintf(out, 256, forms[l][v->agree], pairs[l][i], v->pair[i].percentile);
+    if (v->agree) snprintf(out, 256, forms[l][1], v->mean);
+    else snprintf(out, 256, forms[l][0], pairs[l][i], v->pair[i].percentile);
     return out;
 }
 
@@ -334,8 +336,8 @@ static void print_verdict(const Args *a, const Verdict *v)
         printf("verdict\t%s\n", words);
         return;
     }
-    printf("], \"threshold\": %g, \"agree\": %s, \"verdict\": ", a->threshold,
-           v->agree ? "true" : "false");
+    printf("], \"mean\": %.9g, \"threshold\": %g, \"agree\": %s, \"verdict\": ", v->mean,
+           a->threshold, v->agree ? "true" : "false");
     print_json(words);
     puts("}");
 }

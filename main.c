@@ -67,7 +67,7 @@ static const Command commands[] = {
       "do text, picture and sound agree?",
       "  fusion check -m DIR -p \"a dog in the rain\" --image dog.png --audio dog.wav\n"
       "  Prints each pair, its cosine, its percentile among pairs that do not belong together,\n"
-      "  the answer, then a verdict in words; exit 0: all agree; 3: not.\n" },
+      "  the answer, then a verdict in words; exit 0: they agree; 3: not.\n" },
     { "embed", EMBED, verb_embed, 0, 1 << 20, "[-p TEXT]... [FILE]... [-o FILE]",
       "texts, pictures and sounds to vectors",
       "  fusion embed -m DIR -p \"a cat\" -p \"a dog\" cat.jpg -o vectors.safetensors\n"
@@ -357,8 +357,9 @@ const Opt option_table[] = {
       .verbs = ORGANIZE, .help = "leave a file where no probability reaches X" },
     { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0.97",
       .value = "X", .verbs = DUPLICATES, .help = "the cosine from which files are nearly equal" },
-    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 100, .standard = "90",
-      .value = "X", .verbs = CHECK | STORY, .help = "the percentile from which a pair agrees" },
+    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 100, .standard = "85",
+      .value = "X", .verbs = CHECK | STORY,
+      .help = "the percentile from which a pair agrees, or several do on the mean" },
     { "image", 0, OPT_TEXT, A(image), .value = "FILE", .verbs = CHECK, .help = "the picture" },
     { "audio", 0, OPT_TEXT, A(audio), .value = "FILE", .verbs = CHECK, .help = "the sound" },
     { "sounds", 0, OPT_WHOLE, A(sounds), .low = 1, .high = LAYERS_MOST, .standard = "4",
