@@ -356,7 +356,8 @@ stopped() {
     [ $? = "$2" ] && [ "$(ls -A "$dir/stop")" = x.png ] && grep -q old "$dir/stop/x.png"
 }
 check  "SIGTERM"                                             stopped TERM 143
-check  "SIGHUP"                                              stopped HUP 129
+sh -c 'kill -HUP $$' 2> /dev/null ||                       # where nohup ignores it, so does the program
+    check "SIGHUP"                                           stopped HUP 129
 
 # A model cut short while it is in use.
 truncated() {
