@@ -29,6 +29,7 @@ typedef struct {
     int candidates;
     const char *mask, *preview, *preview_vae, *film, *heatmap, *sheet;
     int feather;
+    const char *save_config;
     const char *timesteps, *sigmas, *rng, *noise_size, *each_steps, *each_guidance;
     struct { double *steps, *guidance; int rows, columns; } grid;      /* a picture for each pair */
     double rescale;
@@ -202,6 +203,8 @@ typedef struct {
     const char *texts[28];
     char *options, *loras, *embeddings, seed[24], sums[4][65];
 } Record;
+/* --save-config: can it be written?  The options that make the last output again, for --config. */
+bool check_config(const Args *a, Error *e), save_config(const Args *a, Error *e);
 bool record_make(Record *r, const Args *a, const char *models, Error *e);
 void record_free(Record *r);
 

@@ -585,5 +585,6 @@ bool audio_ready(Args *a, Error *e)
 
 int verb_audio(Args *a, Error *e)
 {
-    return audio_ready(a, e) && make_audio(a, false, e) ? 0 : 1;
+    return audio_ready(a, e) && check_config(a, e) && make_audio(a, false, e)
+        && save_config(a, e) ? 0 : 1;
 }

@@ -395,6 +395,8 @@ const Opt option_table[] = {
     { "verbose", 'v', OPT_FLAG, A(verbose), .verbs = ALL, .help = "more talk" },
     { "config", 0, OPT_TEXT, A(config), .value = "FILE", .verbs = ALL,
       .help = "options as name = value lines" },
+    { "save-config", 0, OPT_TEXT, A(save_config), .value = "FILE", .verbs = MAKES,
+      .help = "write the options that make the output again, for --config" },
     { "help", 'h', OPT_FLAG, A(help), .verbs = ALL | HELP, .help = "this" },
     { 0 }
 };

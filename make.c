@@ -634,7 +634,7 @@ int verb_image(Args *a, Error *e)
     const bool ok = read_grid(a, e) && read_texts(a, &lines, &styled, e) && choose_seed(a, e)
         && check_making(a, PICTURE_NAMES, "pictures", e) && check_candidates(a, e)
         && views_check(a, e) && (a->plan || check_outputs(a, output_name(a), e))
-        && make_image(a, false, e);
+        && check_config(a, e) && make_image(a, false, e) && save_config(a, e);
     for (int i = 0; styled && i < 2 * a->batch; i++) free(styled[i]);
     free(styled);
     lines_free(&lines);

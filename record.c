@@ -364,6 +364,27 @@ static char *hash_adapters(const Texts *given, bool weights, Error *e)
     return NULL;
 }
 
+bool check_config(const Args *a, Error *e)
+{
+    if (!a->save_config || a->plan) return true;
+    Output *o = output_open(a->save_config, e);
+    output_discard(o);
+    return o != NULL;
+}
+
+bool save_config(const Args *a, Error *e)
+{
+    if (!a->save_config || a->plan) return true;
+    char *text = opt_echo(a->options);
+    Output *o = text ? output_open(a->save_config, e) : NULL;
+    if (!text) fail(e, "--save-config: out of memory: needed room for the options");
+    const bool ok = o && output_write(o, text, strlen(text), e);
+    free(text);
+    if (ok) return output_commit(o, e);
+    output_discard(o);
+    return false;
+}
+
 static const char *input_path(const Args *a, int i)
 {
     return *(const char *const *)((const char *)a + inputs[i].field);

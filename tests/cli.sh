@@ -390,6 +390,12 @@ misuse "--rng: found 'x', want one of torch, cuda, numpy" $lists --rng x
 misuse "whole numbers that fall"                         $lists --timesteps 5,10 --sampling-method euler
 misuse "--guidance-rescale: found '2'"                   $lists --guidance-rescale 2
 
+good   ""                                                $lists --steps 2 --cfg-scale 3 --sampling-method euler --save-config "$dir/saved.conf"
+cp "$dir/x.png" "$dir/first.png"
+good   ""                                                image -m $sd --config "$dir/saved.conf" -q -o "$dir/x.png"
+check  "the picture again, by its saved options"         cmp "$dir/x.png" "$dir/first.png"
+fails  "cannot write"                                    $lists --steps 1 --save-config "$dir/nowhere/x.conf"
+
 grid="image -m $sd -p a -W 64 -H 64 --seed 3 -q"
 good   '"steps": 3, "guidance": 9'                       $grid --each-steps 1,3 --each-guidance 2,9 --contact-sheet "$dir/sheet.png" -o "$dir/g%d.png" --json
 good   "PNG	128x128"                                     inspect "$dir/sheet.png"
