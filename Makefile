@@ -1,7 +1,7 @@
 # make                      the program, ./fusion
 # make test                 every test; needs neither Python nor a network
 # make asan                 the tests under the address and undefined-behaviour sanitizers
-# make fuzz                 every parser against its corpus and SECONDS (60) of mutants each; needs clang
+# make fuzz                 every parser against its corpus and mutants, a minute each (MUTANTS); needs clang
 # make faults               each allocation and I/O call fails once, of EACH (0: all) runs a verb
 # make bench                the machine and the kernels, measured
 # make demo                 two pictures and a sound by the weights that are shipped, into demo/
@@ -64,12 +64,12 @@ asan:
 	    CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" test
 
 # One program with libFuzzer for all parsers, by the name it is called by; the command is a part of it.
-SECONDS = 60
+MUTANTS = -max_total_time=60
 CLANG   = clang-14
 FUZZING = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
 fuzz:
 	$(MAKE) BUILD=build/fuzz CC=$(CLANG) OPENMP=0 CFLAGS="$(FUZZING) -fsanitize=fuzzer-no-link" build/fuzz/fuzz
-	sh tests/fuzz.sh build/fuzz/fuzz $(SECONDS)
+	sh tests/fuzz.sh build/fuzz/fuzz $(MUTANTS)
 $(BUILD)/fuzz: tests/fuzz/fuzz.c $(OBJECTS)
 	$(COMPILE) -fsanitize=fuzzer $< $(OBJECTS) -lm -o $@
 ifeq ($(BUILD),build/fuzz)

@@ -1,7 +1,7 @@
-# fuzz.sh PROGRAM SECONDS - every parser: its corpus in tests/fuzz once, then so many seconds of mutants.
+# fuzz.sh PROGRAM LIMIT... - every parser: its corpus in tests/fuzz once, then mutants up to libFuzzer's limit.
 # A finding is left in build/fuzz and named.  Prints executions a target, and `N passed, N failed`.
 program=$1
-seconds=$2
+shift
 folder=$(dirname "$program")
 passed=0
 failed=0
@@ -12,7 +12,7 @@ for corpus in tests/fuzz/*/; do
     log=$folder/$target.log
     limits="-timeout=20 -rss_limit_mb=2048 -max_len=16384 -artifact_prefix=$folder/$target-"
     if "$folder/fuzz_$target" -runs=0 $limits "$corpus" > "$log" 2>&1 \
-        && "$folder/fuzz_$target" -max_total_time="$seconds" -print_final_stats=1 $limits \
+        && "$folder/fuzz_$target" "$@" -print_final_stats=1 $limits \
             "$folder/found/$target" "$corpus" > "$log" 2>&1; then
         passed=$((passed + 1))
         echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs"
