@@ -81,10 +81,10 @@ WRAPPED = malloc calloc realloc strdup strndup open_memstream fopen fstat mmap p
           ftruncate posix_fallocate rename link mkdir opendir open
 comma := ,
 faults:
-	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/fusion
-	python3 tests/faults.py build/faults/fusion --each $(EACH)
+	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/faulty
+	python3 tests/faults.py build/faults/faulty --each $(EACH)
 EACH    = 0
-$(BUILD)/fusion: tests/faults.c $(OBJECTS)
+$(BUILD)/faulty: tests/faults.c $(OBJECTS)
 	$(COMPILE) $< $(OBJECTS) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -lm -o $@
 
 bench: $(PROGRAM)

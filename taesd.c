@@ -181,7 +181,7 @@ bool taesd_bind(Taesd *t, Weights *w, int pixels, int latents, Error *e)
 
 void taesd_close(Taesd *t)
 {
-    for (int i = 0; i < t->levels; i++) {
+    for (int i = 0; i < TINY_LEVELS; i++) {                /* levels may be what was refused */
         free(t->encoder.level[i].block);
         free(t->decoder.level[i].block);
     }

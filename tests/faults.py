@@ -1,6 +1,6 @@
 """Every allocation and every I/O call of a run fails once: what the command says, and what it leaves.
 
-    python3 tests/faults.py build/faults/fusion [--each 40]      standard library alone
+    python3 tests/faults.py build/faults/faulty [--each 40]      standard library alone
 
 For each verb the calls are counted, then one of them fails a run: the first hundred and a spread of
 --each over the rest (0: all).  The run must end with exit 1 and one line, or, where the call did not
