@@ -186,7 +186,7 @@ static void turn(float *x, const float *y, double part, size_t c, size_t h, size
     }
 }
 
-/* Half of what a picture of n has more than one of m, rounded down: negative where it is smaller. */
+/* Half of what n has more than m, rounded down; negative where it is less. */
 static int margin(int n, int m) { return n >= m ? (n - m) / 2 : -((m - n + 1) / 2); }
 
 /* Noise y [c][h][w] into the middle of x [c][H][W]: cut alike on either side where it is larger, in
