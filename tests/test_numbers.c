@@ -278,8 +278,8 @@ TEST(noise_of_cuda_and_of_numpy)
     }
 }
 
-/* What torch.randn((3, 4), device="cuda") gave for seed 0, as stable-diffusion-webui's rng_philox.py
- * tells it. */
+/* What torch.randn((3, 4), device="cuda") gave for seed 0, as rng_philox.py of
+ * stable-diffusion-webui tells it. */
 TEST(noise_of_cuda_is_the_published_one)
 {
     static const float want[12] = {
