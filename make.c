@@ -152,6 +152,8 @@ static bool read_list(Maker *k, const char *option, const char *text, Error *e)
     if (!(k->list = read_numbers(option, text, &n, e))) return false;
     if (n < 1 + sigmas)
         return misuse(e, "--%s: found '%s', want two numbers or more", option, text);
+    if (opt_given(k->a->options, "steps") && k->a->steps != n - sigmas)
+        return misuse(e, "--steps: found '%d', --%s has %d", k->a->steps, option, n - sigmas);
     if (sigmas) k->r.sigmas = k->list;
     else k->r.timesteps = k->list;
     k->r.steps = k->a->steps = n - sigmas;
@@ -161,19 +163,48 @@ static bool read_list(Maker *k, const char *option, const char *text, Error *e)
 /* --noise-size WxH */
 static bool read_noise_size(Maker *k, Error *e)
 {
+    enum { MOST = 8192 };
     const char *text = k->a->noise_size, *x = text ? strchr(text, 'x') : NULL;
-    const int f = k->sd.vae.factor;
-    char wide[16] = "";
-    double w = 0, h = 0;
+    const uint64_t f = (uint64_t)k->sd.vae.factor;
+    char wide[8] = "";
+    uint64_t w = 0, h = 0;
     if (!text) return true;
-    if (x) snprintf(wide, sizeof wide, "%.*s", (int)zmin((size_t)(x - text), 15), text);
-    if (!x || !opt_read_number(wide, &w) || !opt_read_number(x + 1, &h) || w != floor(w)
-        || h != floor(h) || w < f || h < f || w > 8192 || h > 8192 || (int)w % f || (int)h % f)
-        return misuse(e, "--noise-size: found '%s', want WxH, multiples of %d up to 8192", text, f);
+    if (k->a->latents) return misuse(e, "--noise-size: of no use with --latents");
+    if (x && x - text < (int)sizeof wide) memcpy(wide, text, (size_t)(x - text));
+    if (!x || !opt_read_whole(wide, &w) || !opt_read_whole(x + 1, &h) || w < f || h < f || w > MOST
+        || h > MOST || w % f || h % f)
+        return misuse(e, "--noise-size: found '%s', want WxH, multiples of %d up to %d", text,
+                      (int)f, MOST);
     k->r.noise_w = (int)w;
     k->r.noise_h = (int)h;
     return true;
 }
+
+/* ---- the grid -------------------------------------------------------------------------------- */
+
+static int cells(const Args *a) { return a->grid.rows * a->grid.columns; }
+
+/* The numbers of picture i of the grid, in the options and in the request. */
+static void take_cell(Maker *k, int i)
+{
+    Args *a = k->a;
+    if (!cells(a)) return;
+    a->steps = k->r.steps = (int)a->grid.steps[i / a->grid.columns];
+    a->guidance = k->r.guidance = a->grid.guidance[i % a->grid.columns];
+}
+
+/* All that a picture of the grid could refuse, before the first is made. */
+static bool check_cells(Maker *k, Error *e)
+{
+    bool ok = true;
+    for (int i = cells(k->a) - 1; ok && i >= 0; i--) {
+        take_cell(k, i);
+        ok = check_request(k, e);
+    }
+    return ok;
+}
+
+/* ---- the whole request ----------------------------------------------------------------------- */
 
 static bool make_request(Maker *k, Error *e)
 {
@@ -214,29 +245,47 @@ static bool make_request(Maker *k, Error *e)
     if (!read_mask(k, e) || !check_request(k, e)) return false;
     k->count = (size_t)k->sd.vae.latents * (size_t)(a->height / k->sd.vae.factor)
                * (size_t)(a->width / k->sd.vae.factor);
-    return read_tensors(k, e) && check_request(k, e) && check_lines(k, e) && resolve(k, e);
+    return read_tensors(k, e) && check_request(k, e) && check_lines(k, e)
+        && check_cells(k, e) && resolve(k, e);
+}
+
+/* The stages of every picture: the memory and weights of the largest, the arithmetic of all. */
+static int plan_pictures(Maker *k, Stage stages[SD_STAGES], size_t *held)
+{
+    SdStage one[SD_STAGES], all[SD_STAGES] = { 0 };
+    const int count = imax(1, cells(k->a)),
+              times = count > 1 ? 1 : imax(k->a->batch, k->a->candidates);
+    int n = 0;
+    for (int i = count - 1; i >= 0; i--) {
+        take_cell(k, i);
+        sd_plan(&k->sd, &k->r, one);
+        for (int j = 0; j < SD_STAGES; j++) {
+            all[j].name = one[j].name;
+            all[j].calls += one[j].calls;
+            all[j].macs += one[j].macs * one[j].calls * times;
+            all[j].memory = zmax(all[j].memory, one[j].memory);
+            all[j].weight_bytes = fmax(all[j].weight_bytes, one[j].weight_bytes);
+            *held = zmax(*held, one[j].memory);
+        }
+    }
+    for (int j = 0; j < SD_STAGES; j++)
+        if (all[j].calls)
+            stages[n++] = (Stage){ all[j].name, all[j].memory, all[j].macs, all[j].weight_bytes };
+    return n;
 }
 
 /* Print the plan, or hold it against --max-mem. */
-static bool plan_request(const Maker *k, Error *e)
+static bool plan_request(Maker *k, Error *e)
 {
-    SdStage all[SD_STAGES];
     Stage stages[SD_STAGES + 2];
-    const int times = imax(k->a->batch, k->a->candidates);
     size_t need = 0, held = 0;
-    int n = 0;
-    sd_plan(&k->sd, &k->r, all);
-    for (int i = 0; i < SD_STAGES; i++) {
-        held = zmax(held, all[i].memory);
-        if (!all[i].calls) continue;
-        stages[n++] = (Stage){ all[i].name, all[i].memory, all[i].macs * all[i].calls * times,
-                               all[i].weight_bytes };
-    }
+    int n = plan_pictures(k, stages, &held);
     if (views_stage(&k->views, held, &stages[n])) n++;
     if (k->clip.tok) {
         Arena m = { 0 };
         clip_count_picture(&k->clip, &m);
-        stages[n++] = (Stage){ "rank", clip_memory(&k->clip), m.macs * times, m.weight_bytes };
+        stages[n++] = (Stage){ "rank", clip_memory(&k->clip),
+                               m.macs * imax(k->a->batch, k->a->candidates), m.weight_bytes };
     }
     for (int i = 0; i < n; i++) need = zmax(need, stages[i].memory);
     if (k->a->plan) print_plan(k->a, stages, n);
@@ -498,9 +547,10 @@ static bool make_batch(Maker *k, Error *e)
         if (a->each) {
             k->a->prompt = k->r.prompt = a->each->at[i];
             ok = tell_texts(k, e);
-        } else if (a->grid.rows) {
-            k->a->steps = k->r.steps = (int)a->grid.steps[i / a->grid.columns];
-            k->a->guidance = k->r.guidance = a->grid.guidance[i % a->grid.columns];
+        } else if (cells(a)) {
+            take_cell(k, i);
+            say(a, "row %d, column %d: %d steps, guidance %g", i / a->grid.columns + 1,
+                i % a->grid.columns + 1, a->steps, a->guidance);
         } else if (a->variation > 0) k->a->variation_seed = first_variation + (uint64_t)i;
         else k->a->seed = first + (uint64_t)i;
         ok = ok && make_picture(k, i, e);
@@ -598,25 +648,29 @@ static bool read_side(const char *option, const char *text, double own, double l
                       double **out, int *count, Error *e)
 {
     char one[32];
+    const double most = whole ? 1000 : 1e30;                     /* as --steps and --cfg-scale */
     snprintf(one, sizeof one, "%.17g", own);
     if (!(*out = read_numbers(option, text ? text : one, count, e))) return false;
     for (int i = 0; i < *count; i++)
-        if (!((*out)[i] >= least && (*out)[i] <= 1000) || (whole && (*out)[i] != floor((*out)[i])))
-            return misuse(e, "--%s: found %g, want %snumbers in %g..1000", option, (*out)[i],
-                          whole ? "whole " : "", least);
+        if (!((*out)[i] >= least && (*out)[i] <= most) || (whole && (*out)[i] != floor((*out)[i])))
+            return misuse(e, "--%s: found %g, want %snumbers in %g..%g", option, (*out)[i],
+                          whole ? "whole " : "", least, most);
     return true;
 }
 
 /* --each-steps and --each-guidance: a batch of all pairs. */
 static bool read_grid(Args *a, Error *e)
 {
-    static const char *const others[] = { "batch-count", "candidates", "prompt-file",
-                                          "variation-seed", "timesteps", "sigmas" };
+    const struct { const char *name; bool clashes; } others[] = {
+        { "batch-count", true }, { "candidates", true }, { "prompt-file", true },
+        { "variation-seed", true }, { "timesteps", true }, { "sigmas", true },
+        { "steps", a->each_steps != NULL }, { "cfg-scale", a->each_guidance != NULL } };
     const char *first = a->each_steps ? "each-steps" : "each-guidance";
     if (!a->each_steps && !a->each_guidance) return true;
     for (size_t i = 0; i < countof(others); i++)
-        if (opt_given(a->options, others[i]))
-            return misuse(e, "--%s: of no use with --%s", others[i], first);
+        if (others[i].clashes && opt_given(a->options, others[i].name))
+            return misuse(e, "--%s: of no use with --%s", others[i].name,
+                          !strcmp(others[i].name, "cfg-scale") ? "each-guidance" : first);
     if (!read_side("each-steps", a->each_steps, a->steps, 1, true, &a->grid.steps, &a->grid.rows, e)
         || !read_side("each-guidance", a->each_guidance, a->guidance, 0, false, &a->grid.guidance,
                       &a->grid.columns, e)) return false;

@@ -186,48 +186,53 @@ static void turn(float *x, const float *y, double part, size_t c, size_t h, size
     }
 }
 
-/* The noise that the seed gives a picture of another size, in the middle of x: cut where it is
- * larger, in a frame of x's own where it is smaller.
+/* Half of what n has more than m, rounded down; negative where it is less. */
+static int margin(int n, int m) { return n >= m ? (n - m) / 2 : -((m - n + 1) / 2); }
+
+/* Noise y [c][h][w] into the middle of x [c][H][W]: cut alike on either side where it is larger, in
+ * a frame of x's own where it is smaller.  An odd rest of what is cut stays x's own, as there.
  *                                          (resize seed from, of AUTOMATIC1111's web interface) */
-static bool place_noise(Run *run, Error *e)
+static void place(float *x, int H, int W, const float *y, int h, int w, int c)
 {
-    const SdRequest *r = run->r;
-    const size_t c = (size_t)run->sd->vae.latents, f = (size_t)run->sd->vae.factor;
-    const size_t h = (size_t)run->h, w = (size_t)run->w, nh = (size_t)r->noise_h / f,
-                 nw = (size_t)r->noise_w / f;
-    float *y = malloc(c * nh * nw * sizeof *y);
-    Rng rng;
-    if (!y) return fail(e, "noise: out of memory: needed room for %zu latents", c * nh * nw);
-    rng_seed(&rng, r->seed);
-    rng.noise = r->noise;
-    randn(&rng, y, c * nh * nw);
-    const size_t rows = zmin(h, nh), columns = zmin(w, nw);
-    for (size_t i = 0; i < c * rows; i++) {
-        const size_t k = i / rows, at = i % rows;
-        memcpy(run->x + (k * h + (h - rows) / 2 + at) * w + (w - columns) / 2,
-               y + (k * nh + (nh - rows) / 2 + at) * nw + (nw - columns) / 2,
-               columns * sizeof *y);
+    const int down = margin(H, h), right = margin(W, w);
+    const int rows = down < 0 ? h + 2 * down : h, columns = right < 0 ? w + 2 * right : w;
+    for (int i = 0; i < c * rows; i++) {
+        const int k = i / rows, to = k * H + imax(down, 0) + i % rows,
+                  from = k * h + imax(-down, 0) + i % rows;
+        memcpy(x + (size_t)to * (size_t)W + imax(right, 0),
+               y + (size_t)from * (size_t)w + imax(-right, 0), (size_t)columns * sizeof *x);
     }
-    free(y);
-    return true;
 }
 
-/* The noise to begin with: the seed's or the one given, placed and turned if so asked. */
+/* The first noise of a seed. */
+static void first_noise(const SdRequest *r, uint64_t seed, float *x, size_t n)
+{
+    Rng rng;
+    rng_seed(&rng, seed);
+    rng.noise = r->noise;
+    randn(&rng, x, n);
+}
+
+/* The noise to begin with: the seed's or the one given; turned, and placed, if so asked. */
 static bool run_noise(Run *run, Error *e)
 {
     const SdRequest *r = run->r;
-    Rng other;
+    const int f = run->sd->vae.factor, c = run->sd->vae.latents;
+    const int h = r->noise_h ? r->noise_h / f : run->h, w = r->noise_w ? r->noise_w / f : run->w;
+    const size_t n = (size_t)c * (size_t)h * (size_t)w;
+    const bool placed = h != run->h || w != run->w;
     if (r->latents) memcpy(run->x, r->latents, run->count * sizeof(float));
     else randn(&run->rng, run->x, run->count);
-    if (r->noise_w && !r->latents && !place_noise(run, e)) return false;
-    if (!(r->variation > 0)) return true;
-    float *y = malloc(run->count * sizeof *y);
-    if (!y) return fail(e, "variation: out of memory: needed room for %zu latents", run->count);
-    rng_seed(&other, r->variation_seed);
-    other.noise = r->noise;
-    randn(&other, y, run->count);
-    turn(run->x, y, r->variation, (size_t)run->sd->vae.latents, (size_t)run->h, (size_t)run->w);
-    free(y);
+    if (!placed && !(r->variation > 0)) return true;
+    float *noise = malloc(2 * n * sizeof *noise), *x = placed ? noise : run->x;
+    if (!noise) return fail(e, "noise: out of memory: needed room for %zu latents", 2 * n);
+    if (placed) first_noise(r, r->seed, x, n);
+    if (r->variation > 0) {
+        first_noise(r, r->variation_seed, noise + n, n);
+        turn(x, noise + n, r->variation, (size_t)c, (size_t)h, (size_t)w);
+    }
+    if (placed) place(run->x, run->h, run->w, x, h, w, c);
+    free(noise);
     return true;
 }
 

@@ -62,7 +62,8 @@ typedef struct {
     const double *timesteps, *sigmas; /* in place of a schedule: [steps], [steps + 1]; or NULL */
     double rescale;                   /* of guidance, 0..1 */
     Noise noise;                      /* whose random numbers */
-    int noise_w, noise_h;             /* in the middle the noise of a picture of that size; or 0 */
+    int noise_w, noise_h;             /* in the middle the noise of a picture of that size; or 0; */
+                                      /* of no use with latents */
     int clip_skip;                    /* diffusers': layers left out, for the prompt */
     uint64_t seed;
     const Picture *init;              /* picture to picture; already width x height */

@@ -409,6 +409,17 @@ good   "same"                                            verify "$dir/n.png" -m 
 good   ""                                                $grid --steps 2 --noise-size 64x64 --save-latents "$dir/a.safetensors" -o "$dir/n.png"
 good   ""                                                $grid --steps 2 --save-latents "$dir/b.safetensors" -o "$dir/n.png"
 check  "noise of the picture's own size is its own"      cmp "$dir/a.safetensors" "$dir/b.safetensors"
+good   "row 2, column 1: 3 steps, guidance 2"            image -m $sd -p a -W 64 -H 64 --seed 3 --each-steps 1,3 --each-guidance 2,9 -o "$dir/g%d.png"
+misuse "--steps: of no use with --each-steps"            $grid --each-steps 1,2 --steps 2 -o "$dir/g%d.png"
+misuse "--cfg-scale: of no use with --each-guidance"     $grid --each-guidance 1,2 --each-steps 1 --cfg-scale 2 -o "$dir/g%d.png"
+misuse "--steps: found 60, wanted 1..50 (lcm)"           $grid --each-steps 2,60 --sampling-method lcm -o "$dir/late%d.png"
+check  "a grid is refused before its first picture"      [ ! -e "$dir/late0.png" ]
+plan() { fusion image -m $sd -p a -W 64 -H 64 --plan --json "$@" | sed -n 's/.*"stage": "unet", //p'; }
+[ "$(plan --each-steps 1,9 --each-guidance 1,7)" = "$(plan --each-steps 9,1 --each-guidance 7,1)" ] || wrong="another plan in another order"
+verdict "the plan of a grid is that of all its pictures"
+misuse "--steps: found '9', --timesteps has 2"           $grid --timesteps 999,20 --sampling-method euler --steps 9
+misuse "--noise-size: of no use with --latents"          $grid --noise-size 64x64 --latents "$dir/a.safetensors"
+misuse "--noise-size: found '64.0x64'"                   $grid --noise-size 64.0x64
 misuse "--noise-size: found '64', want WxH"              $grid --noise-size 64
 misuse "--noise-size: found '60x64'"                     $grid --noise-size 60x64
 

@@ -26,6 +26,7 @@ like wide -m $sd -i $made/picture.png --mask $made/wide-mask.png
 like nine -m "$nine" $from
 like tiles -m $sd --tiling
 like varied -m $sd --variation-seed 11 --variation-strength 0.3
+like placed -m $sd --variation-seed 11 --variation-strength 0.3 --noise-size 40x88
 
 # ---- replay: the same at any thread count, and made again ------------------------------------------------
 

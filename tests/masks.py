@@ -86,6 +86,7 @@ def make():
     save_file({"latents": z.contiguous()}, f"{FOLDER}/latents-wide.safetensors")
     save_file({"latents": tiled("ddim", 4)}, f"{FOLDER}/latents-tiles.safetensors")
     save_file({"latents": varied("ddim", 4, 0.3)}, f"{FOLDER}/latents-varied.safetensors")
+    save_file({"latents": varied("ddim", 4, 0.3, 5, 11)}, f"{FOLDER}/latents-placed.safetensors")
     shares = word_shares(4)
     save_file({"shares": shares}, f"{FOLDER}/shares.safetensors")
     print("shares of the words:", [f"{s:.4f}" for s in shares.mean((1, 2))])
@@ -118,11 +119,24 @@ def slerp(part, low, high):
         torch.sin(part * omega) / so).unsqueeze(1) * high
 
 
+def placed(noise, around):
+    """stable-diffusion-webui's rule: margins are halves rounded down, negative ones are cut from
+    both sides."""
+    x, (h, w) = around.clone(), noise.shape[1:]
+    down, right = (around.shape[1] - h) // 2, (around.shape[2] - w) // 2
+    h, w = h + 2 * min(down, 0), w + 2 * min(right, 0)
+    to_y, to_x, y0, x0 = max(down, 0), max(right, 0), max(-down, 0), max(-right, 0)
+    x[:, to_y:to_y + h, to_x:to_x + w] = noise[:, y0:y0 + h, x0:x0 + w]
+    return x
+
+
 @torch.no_grad()
-def varied(method, steps, part):
+def varied(method, steps, part, w=8, h=8):
+    """From the noise of two seeds, of a picture of w x h latents."""
     pipe = load_pipe(f"{MODELS}/sd1", diffusers.StableDiffusionPipeline, method)
-    low, high = (torch.randn(4, 8, 8, generator=seeded(s)) for s in (7, 11))
-    return plain(pipe, method, steps, latents=slerp(part, low, high)[None]).images
+    low, high = (torch.randn(4, h, w, generator=seeded(s)) for s in (7, 11))
+    noise = placed(slerp(part, low, high), torch.randn(4, 8, 8, generator=seeded(7)))
+    return plain(pipe, method, steps, latents=noise[None]).images
 
 
 class Recorder:
@@ -197,7 +211,9 @@ def check(program):
                 worst, most = max(worst, off(got, z)), max(most, step)
     ours = ["--sampling-method", "ddim", "--steps", 4]
     for name, more in ("tiles", ["--tiling"]), ("varied", ["--variation-seed", 11,
-                                                           "--variation-strength", 0.3]):
+                                                           "--variation-strength", 0.3]), (
+            "placed", ["--variation-seed", 11, "--variation-strength", 0.3, "--noise-size",
+                       "40x88"]):
         got, _ = fusion(program, f"{MODELS}/sd1", *ours, *more)
         want = load_file(f"{FOLDER}/latents-{name}.safetensors")["latents"]
         print(f"{off(got, want):.1e} {name}")

@@ -177,6 +177,30 @@ def picture(folder, words):
     return pixel_step(temporary("p.png"), reference.run_pipe(folder, words))
 
 
+def with_scheduler(folder, **change):
+    """A copy of a folder of Stable Diffusion with other settings of its scheduler."""
+    copy = tempfile.mkdtemp(dir=scratch)
+    for name in os.listdir(folder):
+        if name != "scheduler":
+            os.symlink(f"{folder}/{name}", f"{copy}/{name}")
+    os.mkdir(f"{copy}/scheduler")
+    path = "scheduler/scheduler_config.json"
+    reference.write_json(f"{copy}/{path}", reference.read_json(f"{folder}/{path}") | change)
+    return copy
+
+
+def picture_of_noise(folder, words, rng, seed):
+    """--rng: as if its numbers had been given as latents; 64x48."""
+    n = 4 * 6 * 8
+    noise = (np.random.RandomState(seed).randn(n).astype(np.float32) if rng == "numpy" else
+             reference.philox(seed, n))
+    given = temporary("noise.safetensors")
+    save_file({"latents": torch.from_numpy(noise).reshape(1, 4, 6, 8)}, given)
+    words = [*words, "--seed", str(seed)]
+    fusion("image", "-m", folder, *words, "--rng", rng, "-o", temporary("p.png"))
+    return pixel_step(temporary("p.png"), reference.run_pipe(folder, [*words, "--latents", given]))
+
+
 def latents(folder, words):
     out = temporary("z.safetensors")
     fusion("image", "-m", folder, *words, "--save-latents", out, "-o", temporary("p.png"))
@@ -292,8 +316,8 @@ def sd_checks(name, folder):
     for spacing in reference.SPACINGS:
         yield case(f"euler {spacing}", *usual, "--sampling-method", "euler", "--schedule", spacing)
     for method in "ddpm", "euler", "heun", "dpm++2m", "lcm":
-        yield case(f"{method} timesteps", *texts, *small, "--seed", "3", "--sampling-method", method,
-                   "--timesteps", "999,700,350,81,1")
+        yield case(f"{method} timesteps", *texts, *small, "--seed", "3",
+                   "--sampling-method", method, "--timesteps", "999,700,350,81,1")
     yield case("euler sigmas", *texts, *small, "--seed", "3", "--sampling-method", "euler",
                "--sigmas", "14.6,6,2,0.5,0")
     yield case("guidance rescale 0.7", *usual, "--guidance-rescale", "0.7")
@@ -318,8 +342,19 @@ def sd_checks(name, folder):
     yield case("clip-skip 1 guidance 1", *usual, "--clip-skip", "1", "--cfg-scale", "1")
     yield case("latents", *usual, "--latents", noise)
     yield case("prompt embeds", *small, *steps, "--prompt-embeds", embeds)
+    for rng, seed in ("cuda", 3), ("cuda", 2**32 + 5), ("numpy", 3):
+        yield f"picture {name} noise {rng} {seed}", PIXEL, partial(
+            picture_of_noise, folder, [*texts, *small, "--steps", "7"], rng, seed)
+    for prediction in "v_prediction", "sample":
+        snr = with_scheduler(folder, rescale_betas_zero_snr=True, prediction_type=prediction,
+                             timestep_spacing="trailing")
+        for method in "ddim", "euler", "dpm++2m", "dpm++2m_sde", "unipc":
+            yield f"picture {name} zero SNR {prediction} {method}", PIXEL, partial(
+                picture, snr, [*usual, "--sampling-method", method, "--guidance-rescale", "0.7"])
+    yield case("from picture euler timesteps", *texts, "--seed", "3", "-i", start, "--strength",
+               "0.6", "--sampling-method", "euler", "--timesteps", "999,700,350,81,1")
     for strength in "0.3", "0.8", "1.0":
-        for method in reference.SAMPLERS:
+        for method in reference.SAMPLERS | reference.MORE_SAMPLERS:
             yield case(f"from picture {method} {strength}", *texts, *steps, "-i", start,
                        "--strength", strength, "--sampling-method", method)
     yield case("from picture of odd size", *texts, *steps, "-i", odd, "--strength", "0.6")

@@ -427,6 +427,22 @@ SPACINGS = ["linspace", "leading", "trailing"]
 EVERY_SAMPLER = [(m, "discrete") for m in SAMPLERS] + [(m, "karras") for m in WITH_KARRAS]
 
 
+def philox(seed, n, draw=0):
+    """torch.randn on CUDA, by Philox4x32-10 (Salmon et al. 2011): value i is the sine half of Box
+    and Muller over the first two words of counter (draw, 0, i, 0)."""
+    word, low = np.uint64(32), np.uint64(2**32 - 1)
+    zero = np.zeros(n, np.uint64)
+    c = [zero + np.uint64(draw), zero, np.arange(n, dtype=np.uint64), zero]
+    k = [seed % 2**32, seed >> 32]
+    for _ in range(10):
+        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(b >> word) ^ c[1] ^ np.uint64(k[0]), b & low,
+             (a >> word) ^ c[3] ^ np.uint64(k[1]), a & low]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    u, v = (c[0] + 0.5) * 2.0**-32, (c[1] + 0.5) * 2.0**-32 * 2 * math.pi
+    return (np.sqrt(-2 * np.log(u)) * np.sin(v)).astype(np.float32)
+
+
 def load_pipe(folder, kind, method=None, schedule="discrete"):
     """A pipeline, with another sampler made from the scheduler's file on disk: what that file lacks
     takes the default of the new class."""

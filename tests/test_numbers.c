@@ -278,6 +278,44 @@ TEST(noise_of_cuda_and_of_numpy)
     }
 }
 
+/* What torch.randn((3, 4), device="cuda") gave for seed 0, as rng_philox.py of
+ * stable-diffusion-webui tells it. */
+TEST(noise_of_cuda_is_the_published_one)
+{
+    static const float want[12] = {
+        -0.92466259f, -0.42534415f, -2.6438457f, 0.14518388f, -0.12086647f, -0.57972564f,
+        -0.62285122f, -0.32838709f, -1.07454231f, -0.36314407f, -1.67105067f, 2.26550497f };
+    float got[12];
+    Rng r;
+    rng_seed(&r, 0);
+    r.noise = NOISE_CUDA;
+    randn(&r, got, 12);
+    CLOSE(got, want, 12, 2e-7);
+}
+
+/* FNV-1a of the bits of RandomState(seed).randn(n).astype(float32), three draws of three seeds. */
+TEST(noise_equals_numpy)
+{
+    static const uint64_t seeds[] = { 0, 42, 4294967295 };
+    static const size_t draws[] = { 1, 16384, 37 };
+    static float x[16384];
+    uint64_t sum = 0xcbf29ce484222325;
+    for (size_t i = 0; i < countof(seeds); i++) {
+        Rng r;
+        rng_seed(&r, seeds[i]);
+        r.noise = NOISE_NUMPY;
+        for (size_t j = 0; j < countof(draws); j++) {
+            randn(&r, x, draws[j]);
+            for (size_t k = 0; k < draws[j]; k++) {
+                uint32_t bits;
+                memcpy(&bits, &x[k], sizeof bits);
+                sum = (sum ^ bits) * 0x100000001b3;
+            }
+        }
+    }
+    CHECK(sum == 0x5f3ffd3a5af8ce10);
+}
+
 TEST(noise_is_normal)
 {
     enum { N = 1 << 18 };

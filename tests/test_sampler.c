@@ -149,7 +149,7 @@ TEST(sampler_equals_diffusers)
         else { printf("    %s:", e.text); describe(c); e.code = 0; }
     }
     CHECK(count == 997);
-    for (int m = 0; m < 10 && getenv("VERBOSE"); m++)
+    for (int m = 0; m < 12 && getenv("VERBOSE"); m++)
         printf("%8s: %3d runs, off by at most %.1e\n", sampler_name(m), tally[m].runs,
                tally[m].worst);
     json_free(all);
