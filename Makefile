@@ -32,6 +32,13 @@ else
 RULES  += -Wno-unknown-pragmas
 endif
 
+# OPENCL=1: the operations also on an OpenCL device (--device opencl); needs the headers CL/, and
+# libOpenCL only when it runs.
+ifeq ($(OPENCL),1)
+RULES  += -DOPENCL -I$(BUILD)
+LOADER  = -ldl
+endif
+
 SOURCES  = $(wildcard *.c)
 COMMANDS = main make views hear join tell find record spectrum read look bench selftest
 OBJECTS  = $(SOURCES:%.c=$(BUILD)/%.o)
@@ -40,13 +47,21 @@ TESTS    = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 COMPILE  = $(CC) $(RULES) $(CFLAGS)
 
 $(PROGRAM): $(OBJECTS)
-	$(COMPILE) $(OBJECTS) $(LDFLAGS) -lm -o $@
+	$(COMPILE) $(OBJECTS) $(LDFLAGS) -lm $(LOADER) -o $@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(COMPILE) -MMD -c $< -o $@
 
 $(BUILD)/test_%: tests/test_%.c $(LIBRARY) $(BUILD)/flags
-	$(COMPILE) -I. -MMD -MF $@.d $< $(LIBRARY) $(LDFLAGS) -lm -o $@
+	$(COMPILE) -I. -MMD -MF $@.d $< $(LIBRARY) $(LDFLAGS) -lm $(LOADER) -o $@
+
+ifeq ($(OPENCL),1)
+$(BUILD)/opencl.o: $(BUILD)/kernels.text
+endif
+# The device's program as a C string, the files that it includes in their places.
+$(BUILD)/kernels.text: kernels.cl kernels.h lanes.h $(BUILD)/flags
+	sed -e '/^#include "kernels.h"/{r kernels.h' -e 'd;}' -e '/^#include "lanes.h"/{r lanes.h' -e 'd;}' kernels.cl \
+	    | sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' > $@
 
 # Another compiler or other flags make everything anew.
 ifneq ($(shell cat $(BUILD)/flags 2>/dev/null),$(COMPILE))
@@ -71,7 +86,7 @@ fuzz:
 	$(MAKE) BUILD=build/fuzz CC=$(CLANG) OPENMP=0 CFLAGS="$(FUZZING) -fsanitize=fuzzer-no-link" build/fuzz/fuzz
 	sh tests/fuzz.sh build/fuzz/fuzz $(MUTANTS)
 $(BUILD)/fuzz: tests/fuzz/fuzz.c $(OBJECTS)
-	$(COMPILE) -fsanitize=fuzzer $< $(OBJECTS) -lm -o $@
+	$(COMPILE) -fsanitize=fuzzer $< $(OBJECTS) -lm $(LOADER) -o $@
 ifeq ($(BUILD),build/fuzz)
 build/fuzz/main.o: RULES += -Dmain=command_main
 endif
@@ -85,7 +100,7 @@ faults:
 	python3 tests/faults.py build/faults/faulty --each $(EACH)
 EACH    = 0
 $(BUILD)/faulty: tests/faults.c $(OBJECTS)
-	$(COMPILE) $< $(OBJECTS) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -lm -o $@
+	$(COMPILE) $< $(OBJECTS) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -lm $(LOADER) -o $@
 
 bench: $(PROGRAM)
 	./$(PROGRAM) bench

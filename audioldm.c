@@ -70,6 +70,7 @@ static bool embed_text(Run *run, const char *text, const float *given, float *ou
         if (ok) x = clap_text(&run->m, &a->text, ids.at, ids.count);           /* [1,1,1,D] */
         trace_leave();
     }
+    if (ok) host_reads(x);
     ok = ok && sane(x.at, tensor_count(x), a->path, "text embedding", e);
     if (ok) normalize_to(x, out);
     ids_free(&ids);
@@ -83,8 +84,10 @@ static bool run_text(Run *run, Error *e)
     const AudioRequest *r = run->r;
     const int last = run->halves - 1;
     run->class = tensor(&run->m, run->halves, 1, 1, run->a->text.dim);
-    return (!last || embed_text(run, r->negative, r->negative_embeds, run->class.at, e))
-        && embed_text(run, r->prompt, r->prompt_embeds, item(run->class, last).at, e);
+    if ((last && !embed_text(run, r->negative, r->negative_embeds, run->class.at, e))
+        || !embed_text(run, r->prompt, r->prompt_embeds, item(run->class, last).at, e)) return false;
+    host_wrote(run->class);
+    return true;
 }
 
 /* ---- stage 2: a sound to start from ---------------------------------------------------------- */
@@ -105,6 +108,7 @@ static Weight fourier(Arena *m)
         for (int i = 0; i < FFT; i++)
             basis.at[row * FFT + i] = (0.5f - 0.5f * turn.at[i])
                 * turn.at[row / BINS * FFT + row % BINS * i % FFT];
+    host_wrote(basis);
     return (Weight){ basis.at, F32, 2, { 2 * BINS, FFT } };
 }
 
@@ -127,8 +131,10 @@ static Tensor log_mel(Arena *m, const float *x, int frames, int hop, const float
         for (int i = 0; i < FFT; i++)
             cut.at[(size_t)f * FFT + (size_t)i] =
                 x[mirrored((int64_t)f * hop + i - FFT / 2, (int64_t)frames * hop)];
+    host_wrote(cut);
     Linear basis = { .w = fourier(m) };
     Tensor z = linear(m, cut, &basis);                                     /* [1,F,1,2*BINS] */
+    host_reads(z);
     Tensor size = tensor(m, 1, frames, 1, BINS), bank = tensor(m, mels, 1, 1, BINS);
     for (size_t f = 0; m->base && f < (size_t)frames; f++)
         for (size_t i = 0; i < BINS; i++) {
@@ -136,10 +142,14 @@ static Tensor log_mel(Arena *m, const float *x, int frames, int hop, const float
             size.at[f * BINS + i] = sqrtf(re * re + im * im);
         }
     if (m->base) channels_first(filters, (size_t)mels, BINS, bank.at);
+    host_wrote(size);
+    host_wrote(bank);
     Linear mel_basis = { .w = { bank.at, F32, 2, { mels, BINS } } };
     Tensor y = linear(m, size, &mel_basis);                                    /* [1,F,1,mels] */
+    host_reads(y);
     for (size_t i = 0; m->base && i < tensor_count(mel); i++)
         mel.at[i] = (float)f_log(y.at[i] > 1e-5f ? y.at[i] : 1e-5f);
+    host_wrote(mel);
     m->used = top;
     return mel;
 }
@@ -192,6 +202,7 @@ static bool run_encode(Run *run, Error *e)
     bool ok = filters != NULL;
     if (ok) {
         Tensor moments = encode_sound(&run->m, a, samples, filters, run->frames);
+        host_reads(moments);
         ok = sane(moments.at, tensor_count(moments), a->vae.weights.path, "encoding the sound", e);
         if (ok) vae_sample(&a->vae, moments, &run->rng, run->start);
     }
@@ -282,6 +293,7 @@ static bool run_vocoder(Run *run, Sound *out, Error *e)
     Tensor x = from_host(&run->m, 1, run->frames, 1, run->mels, run->mel);
     x = hifigan(&run->m, g, x);                                                /* [1,N,1,1] */
     trace_leave();
+    host_reads(x);
     if (!sane(x.at, n, g->weights.path, "samples", e)) return false;
     *out = (Sound){ .rate = g->rate, .channels = 1, .frames = n, .at = malloc(n * sizeof(float)),
                     .format = "AudioLDM" };

@@ -137,18 +137,6 @@ static Tensor swin_merge(Arena *m, const SwinStage *s, size_t at, Tensor x)
     return keep(m, at, linear(m, x, &s->merge));                           /* [1,N/4,2C] */
 }
 
-/* The mean over positions: [1,N,1,C] -> [1,1,1,C]. */
-static Tensor mean_row(Arena *m, Tensor x)
-{
-    Tensor y = tensor(m, 1, 1, 1, x.c);
-    for (int c = 0; m->base && c < x.c; c++) {
-        double sum = 0;
-        for (int i = 0; i < x.h; i++) sum += x.at[(size_t)i * (size_t)x.c + (size_t)c];
-        y.at[c] = (float)(sum / x.h);
-    }
-    return y;
-}
-
 /* x = 2 x s + 2 y (1 - s), s = sigmoid(local(x + y) + global(x + y)).  `second` is stored halved:
  * 2 sigmoid(z) = 1 + tanh(z / 2).                                    ClapAudioAFFBlock.forward */
 static void fuse_(Arena *m, const ClapAudio *a, Tensor x, Tensor y)
@@ -156,13 +144,12 @@ static void fuse_(Arena *m, const ClapAudio *a, Tensor x, Tensor y)
     const size_t top = m->used;
     Tensor both = copy(m, x);                                              /* [1,N,C] */
     add_(both, y);
-    Tensor g = linear_act(m, mean_row(m, both), &a->global.first, RELU);
+    Tensor g = linear_act(m, mean_rows(m, both), &a->global.first, RELU);
     g = linear(m, g, &a->global.second);                                   /* [1,C] */
     Tensor s = linear_act(m, both, &a->local.first, RELU);
     s = linear_plus(m, s, &a->local.second, g);
     act_(s, TANH);
-    for (size_t i = 0, n = m->base ? tensor_count(x) : 0; i < n; i++)
-        x.at[i] = x.at[i] * (1 + s.at[i]) + y.at[i] * (1 - s.at[i]);
+    mix_(x, y, s);
     m->used = top;
 }
 
@@ -212,7 +199,7 @@ static Tensor clap_audio(Arena *m, const ClapAudio *a, const float *mel)
     x = layer_norm(m, x, &a->norm, NORM_EPS);
     trace(x, "norm");
     trace_leave();
-    x = linear_act(m, mean_row(m, x), &a->project1, a->projection_act);
+    x = linear_act(m, mean_rows(m, x), &a->project1, a->projection_act);
     x = keep(m, top, linear(m, x, &a->project2));
     trace(x, "audio_projection");
     return x;

@@ -57,10 +57,13 @@ static void clip_encode(Arena *m, const ClipEncoder *e, Tensor x, int n, bool ca
 static Tensor token_rows(Arena *m, const ClipText *t, const int *ids, int b, int n)
 {
     Tensor x = rows(m, t->tokens, ids, b, n);
-    const size_t c = (size_t)x.c;
-    for (size_t i = 0; t->added.at && m->base && i < (size_t)b * (size_t)n; i++)
-        if (ids[i] >= t->vocabulary)
-            weight_read(t->added, (size_t)(ids[i] - t->vocabulary) * c, c, x.at + i * c);
+    const size_t top = m->used;
+    for (int i = 0; t->added.at && m->base && i < b * n; i++)
+        if (ids[i] >= t->vocabulary) {
+            const int id = ids[i] - t->vocabulary;
+            copy_to(position(x, i / n, i % n), rows(m, t->added, &id, 1, 1));
+            m->used = top;
+        }
     return x;
 }
 
@@ -90,10 +93,7 @@ Tensor clip_vision(Arena *m, const ClipVision *v, Tensor pixels)
     trace(x, "pre_layrnorm");
     clip_encode(m, &v->encoder, x, v->encoder.layers, false);
     Tensor pooled = tensor(m, x.b, 1, 1, x.c);                            /* the class token's */
-    for (int i = 0; i < x.b; i++) {
-        Tensor one = position(x, i, 0);
-        to_host(one, item(pooled, i).at);
-    }
+    for (int i = 0; i < x.b; i++) copy_to(item(pooled, i), position(x, i, 0));
     pooled = keep(m, top,
                   layer_norm(m, pooled, &v->after, v->encoder.eps));      /* [B,C] */
     trace(pooled, "post_layernorm");

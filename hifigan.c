@@ -8,15 +8,11 @@
 
 /* ---- the generator --------------------------------------------------------------------------- */
 
-static void divide_(Tensor x, float by)
-{
-    for (size_t i = 0, n = x.at ? tensor_count(x) : 0; i < n; i++) x.at[i] /= by;
-}
-
 /* (x - mean) / scale, mel by mel. */
 static Tensor normalized(Arena *m, const HifiGan *g, Tensor x)
 {
     Tensor y = copy(m, x);
+    host_reads(y);
     for (int j = 0; m->base && j < g->mels; j++) {
         float mean, scale;
         weight_read(g->mean, (size_t)j, 1, &mean);
@@ -24,6 +20,7 @@ static Tensor normalized(Arena *m, const HifiGan *g, Tensor x)
         for (size_t i = (size_t)j; i < tensor_count(y); i += (size_t)g->mels)
             y.at[i] = (y.at[i] - mean) / scale;
     }
+    host_wrote(y);
     return y;
 }
 
@@ -50,7 +47,7 @@ static Tensor fusion(Arena *m, const HifiGan *g, const HifiResblock *blocks, Ten
         add_(sum, resblock(m, &blocks[j], g->slope, x));
         m->used = top;
     }
-    divide_(sum, (float)g->kernels);
+    affine_(sum, 0, 1, (float)g->kernels);
     return sum;
 }
 

@@ -149,6 +149,7 @@ void file_unmap(File *f)
         Mapping *m = *link;
         if (m->path != f->path) continue;
         *link = m->next;
+        machine_weights_gone();
         if (m->size) munmap((void *)m->at, m->size);
         free(m);
         break;
@@ -624,12 +625,17 @@ bool arena_open(Arena *m, size_t size, const char *scratch, Error *e)
     if (fd >= 0) close(fd);
     if (base == MAP_FAILED)
         return fail(e, "out of memory: needed %s for activations", size_shown(size, shown));
-    *m = (Arena){ .base = base, .size = size };
-    return true;
+    if (machine_arena(base, size, e)) {
+        *m = (Arena){ .base = base, .size = size };
+        return true;
+    }
+    munmap(base, size);
+    return false;
 }
 
 void arena_close(Arena *m)
 {
+    machine_arena_gone(m->base);
     if (m->base) munmap(m->base, m->size);
     *m = (Arena){ 0 };
 }

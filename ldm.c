@@ -52,11 +52,6 @@ static Tensor band_conv1(Arena *m, const Resnet *w, Tensor x, Tensor above, Tens
     return h;
 }
 
-static void copy_rows(Tensor to, Tensor from)
-{
-    if (to.at) memmove(to.at, from.at, tensor_count(from) * sizeof(float));
-}
-
 /* conv1(silu(norm1(x))) into a tensor of its own. */
 static Tensor bands_conv1(Arena *m, NormRule rule, const Resnet *w, Tensor x)
 {
@@ -67,7 +62,7 @@ static Tensor bands_conv1(Arena *m, NormRule rule, const Resnet *w, Tensor x)
     for (int first = 0, n; first < x.h; first += n, m->used = used) {
         n = imin(BAND, x.h - first);
         Tensor above = band(x, imax(0, first - 1), 1);
-        copy_rows(band(h, first, n), band_conv1(m, w, x, above, scales, first, n));
+        copy_to(band(h, first, n), band_conv1(m, w, x, above, scales, first, n));
     }
     m->used = top;
     return h;
@@ -87,10 +82,10 @@ static Tensor bands_in_place(Arena *m, NormRule rule, const Resnet *w, Tensor x,
         n = imin(BAND, x.h - first);
         Tensor part = linear(m, band(x, first, n), &w->shortcut);
         Tensor made = band_conv1(m, w, x, above, scales, first, n);
-        copy_rows(above, band(x, first + n - 1, 1));
-        copy_rows(band(s, first + n, first), band(s, first, first));
-        copy_rows(band(h, first, n), made);
-        copy_rows(band(s, first + n + first, n), part);
+        copy_to(above, band(x, first + n - 1, 1));
+        copy_to(band(s, first + n, first), band(s, first, first));
+        copy_to(band(h, first, n), made);
+        copy_to(band(s, first + n + first, n), part);
     }
     m->used = top;
     *y = band(s, x.h, x.h);
@@ -182,6 +177,7 @@ static Tensor guidance_embedding(Arena *m, const Unet *u)
         x.at[i] = (float)f_sin(angle);
         x.at[half + i] = (float)f_cos(angle);
     }
+    host_wrote(x);
     return x;
 }
 
@@ -197,6 +193,7 @@ static Tensor time_embedding(Arena *m, const Unet *u, double t)
         x.at[u->flip_sin_to_cos ? half + i : i] = (float)f_sin(angle);
         x.at[u->flip_sin_to_cos ? i : half + i] = (float)f_cos(angle);
     }
+    host_wrote(x);
     if (u->guidance_width) linear_into(m, x, guidance_embedding(m, u), &u->guide);
     x = linear(m, linear_act(m, x, &u->time1, SILU), &u->time2);               /* [1,1,1,T] */
     trace(x, "time_embedding");
@@ -213,9 +210,10 @@ static Tensor embedding(Arena *m, const Unet *u, double t, Tensor class)
         trace(c, "class_embedding");
         if (u->class_concat) {
             Tensor both = tensor(m, c.b, 1, 1, 2 * c.c);                       /* [B,1,1,2T] */
-            for (int i = 0; m->base && i < c.b; i++) {
-                to_host(x, item(both, i).at);
-                to_host(item(c, i), item(both, i).at + c.c);
+            for (int i = 0; i < c.b; i++) {                               /* as two rows */
+                const Tensor one = as_picture((Tensor){ item(both, i).at, .b = 1, .c = c.c }, 2, 1);
+                copy_to(band(one, 0, 1), x);
+                copy_to(band(one, 1, 1), item(c, i));
             }
             x = both;
         } else {
@@ -392,6 +390,7 @@ Tensor vae_encode(Arena *m, const Vae *v, Tensor x)
 void vae_sample(const Vae *v, Tensor moments, Rng *rng, float *latents)
 {
     const size_t c = (size_t)v->latents, n = tensor_count(moments) / (size_t)moments.c;
+    host_reads(moments);
     if (v->tiny) {                                     /* latents, not moments */
         channels_first(moments.at, c, n, latents);
         for (size_t i = 0; i < c * n; i++) latents[i] *= (float)v->scaling;
@@ -465,7 +464,9 @@ void vae_colours(Arena *m, const Vae *v, float *map)
         z.at[i] = noise.at[(i % c * CELLS + y) * CELLS + x];
         scaled.at[i] = z.at[i] / (float)v->scaling;
     }
+    host_wrote(scaled);
     const Tensor rgb = vae_decode(m, v, scaled);                               /* [1,f*16,f*16,3] */
+    host_reads(rgb);
     double *a = (double *)tensor(m, 1, (int)n, (int)n + 3, sizeof(double) / sizeof(float)).at;
     if (m->base) memset(a, 0, n * (n + 3) * sizeof *a);
     for (size_t i = 0; m->base && i < n; i++) a[i * (n + 3) + i] = 1e-3;       /* never singular */

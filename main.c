@@ -2,6 +2,7 @@
  * Read in this order: the two tables, help, what verbs share, signals, main. */
 #include "command.h"
 #include "fusion.h"
+#include "opencl.h"
 #include "original.h"
 #include "sampler.h"
 
@@ -136,7 +137,7 @@ static const Command commands[] = {
 
 /* ---- the options ----------------------------------------------------------------------------- */
 
-static const char *devices(void) { return "cpu"; }
+static const char *devices(void) { return opencl_built() ? "cpu, opencl, opencl:N" : "cpu"; }
 static const char *noise_names(void) { return "torch, cuda, numpy"; }
 static const char *on_off(void) { return "on, off"; }
 
@@ -454,9 +455,33 @@ int verb_help(Args *a, Error *e)
     return 0;
 }
 
+/* A device and what it promises. */
+static void print_device(void *self, int number, const OpenclDevice *d)
+{
+    const Args *a = self;
+    char memory[32];
+    if (!a->json)
+        printf("opencl:%d\t%s\t%s\t%s\t%s\n", number, d->name, d->version,
+               opt_size(d->memory, memory), d->exact ? "the same bytes" : "within 1e-5");
+    else {
+        printf("%s{\"number\": %d, \"name\": ", number ? ", " : "", number);
+        print_json(d->name);
+        printf(", \"exact\": %s, \"memory\": %llu}", d->exact ? "true" : "false",
+               (unsigned long long)d->memory);
+    }
+}
+
+static void print_name(void *self, int number, const OpenclDevice *d)
+{
+    (void)self;
+    (void)d;
+    printf(", \"opencl:%d\"", number);
+}
+
 int verb_version(Args *a, Error *e)
 {
     const char *openmp = "no";
+    Error none = { 0 };
     (void)e;
 #if defined(_OPENMP)
     openmp = "yes";
@@ -466,14 +491,22 @@ int verb_version(Args *a, Error *e)
                machine_isa());
     else
         printf("fusion %s\ninstruction sets\t%s\nOpenMP\t%s\n", VERSION, machine_isas(), openmp);
-    if (!a->json) return 0;
+    if (!a->json) {
+        opencl_devices(print_device, a, &none);
+        if (opencl_built() && none.code) printf("%s\n", none.text);
+        return 0;
+    }
     for (const char *at = machine_isas() + strlen(machine_isa());
          *at;) { /* the best is the first */
         at += strspn(at, ", ");
         printf(", \"%.*s\"", (int)strcspn(at, ","), at);
         at += strcspn(at, ",");
     }
-    printf("], \"openmp\": %s, \"devices\": [\"cpu\"]}\n", *openmp == 'y' ? "true" : "false");
+    printf("], \"openmp\": %s, \"devices\": [\"cpu\"", *openmp == 'y' ? "true" : "false");
+    opencl_devices(print_name, a, &none);
+    fputs("], \"opencl\": [", stdout);
+    opencl_devices(print_device, a, &none);
+    puts("]}");
     return 0;
 }
 
@@ -541,7 +574,13 @@ void tell_unused(Args *a, const Weights *w)
     if (a->verbose) weights_unbound(w, IGNORED_TENSORS, say_unused, a);
 }
 
-bool choose_machine(const Args *a, Error *e) { return machine_choose(a->threads, a->isa, e); }
+bool choose_machine(const Args *a, Error *e)
+{
+    if (!machine_choose(a->threads, a->isa, e)) return false;
+    const char *colon = strchr(a->device, ':');
+    const long number = colon ? strtol(colon + 1, NULL, 10) : 0;
+    return !strcmp(a->device, "cpu") || opencl_open(number < 1000 ? (int)number : 1000, e);
+}
 
 static void add_plan(Plans *p, const Stage *stages, int count)
 {
@@ -895,6 +934,8 @@ static int run(const Command *c, int argc, char **argv, Error *e)
         if (args.help) command_help(c), code = 0;
         else if (count_operands(c, &options, e)) code = c->run(&args, e);
     }
+    if (e->code && !opencl_worked(e)) code = e->code;      /* why what came of it was refused */
+    opencl_close();
     if (e->code) code = e->code;
     opt_free(&options);
     return code;

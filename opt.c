@@ -20,9 +20,14 @@ static void *field(const Options *o, const Opt *row) { return (char *)o->fields 
 
 bool opt_listed(const char *list, const char *name)
 {
-    size_t n = strlen(name);
-    for (const char *at = list; n && *at; at += strcspn(at, ","), at += strspn(at, ", "))
-        if (strcspn(at, ",") == n && !strncmp(at, name, n)) return true;
+    static const char digits[] = "0123456789";
+    const size_t n = strlen(name), stem = n - strspn(name + strcspn(name, digits), digits);
+    for (const char *at = list; n && *at; at += strcspn(at, ","), at += strspn(at, ", ")) {
+        const size_t length = strcspn(at, ",");
+        const bool counted = length > 1 && !strncmp(at + length - 2, ":N", 2);
+        if (counted ? stem < n && stem == length - 1 && !strncmp(at, name, stem)
+                    : length == n && !strncmp(at, name, n)) return true;
+    }
     return false;
 }
 

@@ -78,7 +78,8 @@ char *opt_echo(const Options *o);
 
 /* A size as --max-mem reads it, rounded up: "38.1M". */
 const char *opt_size(uint64_t bytes, char out[32]);
-/* True when name is one of a ", "-separated list. */
+/* True when name is one of a ", "-separated list; an entry that ends in :N stands for any number
+ * there. */
 bool opt_listed(const char *list, const char *name);
 
 #endif

@@ -119,6 +119,7 @@ static bool run_text(Run *run, Error *e)
     if (ok) run->context = encode_text(&run->m, s, run->r, run->halves, ids);
     for (int i = first; ok && i < 2; i++)
         prompt_weigh(&p[i], item(run->context, i - first).at, run->context.c);
+    if (ok) host_wrote(run->context);
     if (ok && !all_finite(run->context))
         ok = fail(e, "%s: text embedding: not finite", s->path);
     free(ids);
@@ -135,6 +136,7 @@ static Tensor picture_tensor(Arena *m, const Picture *p, const Picture *mask, in
     Tensor x = tensor(m, 1, h, w, 3);
     for (size_t i = 0; m->base && i < tensor_count(x); i++)
         x.at[i] = mask && picture_white(mask, i / 3) ? 0 : (float)p->rgb[i] / 255.0f * 2.0f - 1.0f;
+    host_wrote(x);
     return x;
 }
 
@@ -337,6 +339,7 @@ static void see(void *self, Tensor looks)
     Heat *heat = run->heat;
     while (heat->h != looks.h || heat->w != looks.w) heat++;
     heat->layers++;
+    host_reads(looks);
     for (int i = 0; i < r->word_count; i++)
         for (size_t k = 0; k < n; k++)
             for (int j = r->words[i].first; j < imin(r->words[i].end, looks.c); j++)
@@ -707,8 +710,11 @@ static bool predicts_v(const Unet *u, bool *v, Error *e)
         context = tensor(&m, 1, 2, 1, u->context);
         for (size_t i = 0; pass && i < tensor_count(x); i++) x.at[i] = 0.5f;
         for (size_t i = 0; pass && i < tensor_count(context); i++) context.at[i] = 0.5f;
+        host_wrote(x);
+        host_wrote(context);
         y = unet(&m, u, x, 999, context, (Tensor){ 0 });
     }
+    host_reads(y);
     for (size_t i = 0; i < tensor_count(y); i++) sum += (double)y.at[i] - 0.5;
     *v = sum / (double)tensor_count(y) < -1;
     arena_close(&m);

@@ -35,7 +35,7 @@ Tensor taesd_encode(Arena *m, const Taesd *t, Tensor x)
     const Window half = { .stride = 2, .before = 1, .after = 1 };
     int layer = 0;
     x = copy(m, x);
-    for (size_t i = 0; m->base && i < tensor_count(x); i++) x.at[i] = (x.at[i] + 1) / 2;
+    affine_(x, 1, 1, 2);
     trace_enter("encoder");
     for (int i = 0; i < t->levels; i++) {
         const TinyLevel *level = &t->encoder.level[i];
@@ -55,9 +55,9 @@ Tensor taesd_decode(Arena *m, const Taesd *t, Tensor z)
     const size_t top = m->used;
     int layer = 2;                                     /* the ReLU is the reference's layers.1 */
     Tensor x = copy(m, z);
-    for (size_t i = 0; m->base && i < tensor_count(x); i++) x.at[i] /= 3;
+    affine_(x, 0, 1, 3);
     act_(x, TANH);
-    for (size_t i = 0; m->base && i < tensor_count(x); i++) x.at[i] *= 3;
+    affine_(x, 0, 3, 1);
     trace_enter("decoder");
     x = keep(m, top, conv2d(m, x, &t->decoder.edge, SAME3));                   /* [B,h,w,C] */
     trace(x, "layers.0");
@@ -72,7 +72,7 @@ Tensor taesd_decode(Arena *m, const Taesd *t, Tensor z)
         trace(x, "layers.%d", layer++);
     }
     trace_leave();
-    for (size_t i = 0; m->base && i < tensor_count(x); i++) x.at[i] = x.at[i] * 2 - 1;
+    affine_(x, -0.5f, 2, 1);
     return x;
 }
 

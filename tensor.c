@@ -2,7 +2,7 @@
  * Read in this order: the machine, memory, weights, products, Winograd, attention, norms, trace.
  * OpenMP and instruction sets are named here and in kernel.h alone.  Every parallel loop splits
  * outputs. */
-#include "tensor.h"
+#include "device.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -80,7 +80,7 @@ static inline float any_value(int type, const uint8_t *p)
 
 /* ---- the machine ----------------------------------------------------------------------------- */
 
-static struct { const Kernels *k; int threads; } machine;
+static struct { const Kernels *k; int threads; const Device *device; } machine;
 
 #if defined(__x86_64__) && defined(__GNUC__)
 static bool runs_avx2(void)
@@ -147,11 +147,26 @@ static const Kernels *chosen(void)
 }
 int machine_threads(void) { chosen(); return machine.threads; }
 const char *machine_isa(void) { return chosen()->name; }
+void machine_device(const Device *d) { machine.device = d; }
+bool machine_arena(const void *base, size_t size, Error *e)
+{
+    return !machine.device || machine.device->open(base, size, e);
+}
+void machine_arena_gone(const void *base)
+{
+    if (machine.device && base) machine.device->close(base);
+}
+void machine_weights_gone(void)
+{
+    if (machine.device) machine.device->forget();
+}
+const char *machine_device_name(void) { return machine.device ? machine.device->name : NULL; }
 
 double machine_peak(void)
 {
     const Kernels *k = chosen();
     double best = 0;
+    if (machine.device) return machine.device->peak();
     for (int round = 0; round < 10; round++) {
         double start = now(), adds = 0;
         #pragma omp parallel for num_threads(machine.threads) schedule(static)
@@ -191,12 +206,24 @@ Tensor tensor(Arena *m, int b, int h, int w, int c)
     return x;
 }
 
+/* Values of an arena to another place in it. */
+static void move(float *to, const float *from, size_t count)
+{
+    if (machine.device) machine.device->copy(to, count, from, count, 1, count);
+    else memmove(to, from, count * sizeof *to);
+}
+
+void copy_to(Tensor y, Tensor x)
+{
+    if (y.at) move(y.at, x.at, tensor_count(x));
+}
+
 Tensor keep(Arena *m, size_t top, Tensor x)
 {
     float *from = x.at;
     m->used = top;
     x.at = take_floats(m, tensor_count(x));
-    if (m->base && x.at != from) memmove(x.at, from, tensor_count(x) * sizeof(float));
+    if (m->base && x.at != from) move(x.at, from, tensor_count(x));
     return x;
 }
 
@@ -217,9 +244,13 @@ Tensor copy(Arena *m, Tensor x)
     size_t first = 0;
     if (!m->base) return y;
     for (int i = 0, n = sources(x, s); i < n; first += (size_t)s[i++].c)
-        for (size_t r = 0; r < rows_of(x); r++)
-            memcpy(y.at + r * (size_t)x.c + first, s[i].at + r * s[i].ld,
-                   (size_t)s[i].c * sizeof(float));
+        if (machine.device)
+            machine.device->copy(y.at + first, (size_t)x.c, s[i].at, s[i].ld, rows_of(x),
+                                 (size_t)s[i].c);
+        else
+            for (size_t r = 0; r < rows_of(x); r++)
+                memcpy(y.at + r * (size_t)x.c + first, s[i].at + r * s[i].ld,
+                       (size_t)s[i].c * sizeof(float));
     return y;
 }
 
@@ -251,12 +282,22 @@ Tensor as_picture(Tensor x, int h, int w) { x.h = h; x.w = w; return x; }
 Tensor from_host(Arena *m, int b, int h, int w, int c, const float *values)
 {
     Tensor x = tensor(m, b, h, w, c);
-    if (m->base) memcpy(x.at, values, tensor_count(x) * sizeof(float));
+    if (m->base && machine.device) machine.device->put(x.at, values, tensor_count(x));
+    else if (m->base) memcpy(x.at, values, tensor_count(x) * sizeof(float));
     return x;
 }
 void to_host(Tensor x, float *values)
 {
-    if (x.at) memcpy(values, x.at, tensor_count(x) * sizeof(float));
+    if (x.at && machine.device) machine.device->fetch(x.at, values, tensor_count(x));
+    else if (x.at) memcpy(values, x.at, tensor_count(x) * sizeof(float));
+}
+void host_wrote(Tensor x)
+{
+    if (x.at && machine.device) machine.device->put(x.at, x.at, tensor_count(x));
+}
+void host_reads(Tensor x)
+{
+    if (x.at && machine.device) machine.device->fetch(x.at, x.at, tensor_count(x));
 }
 
 /* ---- weights --------------------------------------------------------------------------------- */
@@ -284,33 +325,13 @@ static float *take_vector(Arena *m, Weight w, size_t n, float absent)
     size_t padded = (n + NR_MAX - 1) / NR_MAX * NR_MAX;
     float *v = take_floats(m, padded);
     m->weight_bytes += (double)weight_bytes(w);
-    if (!m->base) return v;
+    if (!m->base || machine.device) return v;
     for (size_t i = 0; i < padded; i++) v[i] = i < n ? absent : 0;
     if (w.at) weight_read(w, 0, n, v);
     return v;
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
-
-/* rows x weights: Y[row][o] = sum over parts, taps and k of X[row(tap)][k] * W[o][k][tap], then the
- * finish.  A 1x1 product has one tap and rows as they lie; a convolution finds a row's source by
- * its Window. */
-typedef struct {
-    Tensor x;
-    Weight w;
-    const float *bias;
-    int kh, kw;                /* taps */
-    Window at;
-    bool wrap;                 /* around the edges of a picture */
-    bool gated;                /* GEGLU: outs more outputs behind the first ones are the gates */
-    Act act;
-    Tensor r;                  /* added after all; at NULL: nothing; [B,1,1,O]: to every position */
-    Tensor y;
-    int apart;                 /* rows of y lie so many rows apart; 0 is 1 */
-    const float *zero;         /* the row outside a picture */
-    float slope;               /* of a leaky relu before a convolution of rows; 1: none */
-    const Change *changes; int change_count;               /* of this weight */
-} Product;
 
 enum { BLOCK_ROWS = 96, GROUP_OUTS = 128, PANEL_BYTES = 2 << 20 };       /* caches, not results */
 
@@ -386,7 +407,7 @@ static void find_changes(const Arena *m, Product *p)
 static void change_panel(const Change *c, int out, int outs, size_t ld, size_t first, size_t count,
                          size_t taps, float *panel, size_t plane)
 {
-    enum { RANKS = 32, VALUES = 16 * LORA_TAPS };
+    enum { RANKS = LORA_RANKS, VALUES = 16 * LORA_TAPS };
     const Kernels *k = machine.k;
     const size_t nr = (size_t)k->nr, rank = (size_t)c->down.dim[0], block = VALUES / taps * taps;
     float up[RANKS * NR_MAX], down[RANKS * VALUES];
@@ -511,6 +532,7 @@ static void product(Arena *m, Product p)
     m->used = top;
     if (!m->base) return;
     find_changes(m, &p);
+    if (machine.device) { machine.device->product(&p); return; }
     #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
     for (size_t t = 0; t < (size_t)groups * cuts; t++) {
         const int out = (int)(t / cuts) * group * k->nr;
@@ -526,7 +548,7 @@ static void linear_to(Arena *m, Tensor y, Tensor x, const Linear *w, Act act, Te
 {
     const size_t top = m->used;
     const float *bias = take_vector(m, w->b, (size_t)y.c * (gated ? 2 : 1), 0);
-    product(m, (Product){ .x = x, .w = w->w, .bias = bias, .kh = 1, .kw = 1, .gated = gated,
+    product(m, (Product){ .x = x, .w = w->w, .b = w->b, .bias = bias, .kh = 1, .kw = 1, .gated = gated,
                           .act = act, .r = r, .y = y });
     m->used = top;
 }
@@ -580,15 +602,6 @@ enum { WINO_ROWS = 36 * 128, WINO_BYTES = 12 << 20, LINE = 16 };         /* cach
  * [plane][chunk][tile][k], so that a product reads it in one stream; k: `per` channels of each
  * group.  The planes of each lie one cache line further apart than their size, else they would
  * share one cache set. */
-typedef struct {
-    bool flat;                                         /* F(4x4,3x3) */
-    int planes, groups, taps;                          /* taps of a group */
-    size_t per;                    /* channels of a chunk; of several groups it has whole ones */
-    int across, down;                                  /* tiles of a picture; phases and theirs */
-    size_t tiles, block, range;                        /* of the batch; at a time; of a task */
-    size_t v_chunk, v_plane, g_plane, u_plane, m_plane;
-    float *v, *own;
-} Wino;
 
 /* Tile t: its item, and the first of its 4x4 or 4 outputs. */
 static void wino_place(const Wino *n, size_t t, size_t *b, int *y, int *x)
@@ -722,6 +735,7 @@ static void winograd(Arena *m, Product p, bool flat)
     m->used = top;
     if (!m->base) return;
     find_changes(m, &p);
+    if (machine.device) { machine.device->winograd(&p, &n); return; }
     for (size_t block = 0; block < n.tiles; block += n.block) {
         const size_t count = zmin(n.block, n.tiles - block);
         const size_t ranges = (count + n.range - 1) / n.range;
@@ -742,7 +756,7 @@ static void winograd(Arena *m, Product p, bool flat)
 static void conv2d_to(Arena *m, Tensor y, Tensor x, const Linear *w, Window at, Tensor r)
 {
     const size_t top = m->used;
-    Product p = { .x = x, .w = w->w, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r,
+    Product p = { .x = x, .w = w->w, .b = w->b, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r,
                   .y = y, .wrap = m->wrap };
     p.bias = take_vector(m, w->b, (size_t)y.c, 0);
     p.zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
@@ -780,7 +794,8 @@ static void conv1d_to(Arena *m, Tensor y, Tensor x, const Linear *w, int dilatio
 {
     const size_t top = m->used;
     const int k = w->w.dim[2];
-    Product p = { .x = x, .w = w->w, .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k, .kw = 1,
+    Product p = { .x = x, .w = w->w, .b = w->b,
+                  .bias = take_vector(m, w->b, (size_t)y.c, 0), .kh = k, .kw = 1,
                   .at = { .stride = 1, .before = (k - 1) / 2 * dilation, .dilation = dilation },
                   .slope = slope, .r = r, .y = y,
                   .zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0) };
@@ -841,11 +856,12 @@ Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pa
         const int first = (phase + pad) % stride;
         const int taps = imax(1, (k - first + stride - 1) / stride);
         if (m->base) phase_weights(w->w, stride, first, taps, weights);
+        host_wrote((Tensor){ .at = weights, .b = 1, .h = outs, .w = taps, .c = x.c });
         for (int b = 0; b < x.b; b++) {
             Tensor part = item(y, b);
             if (part.at) part.at += phase * outs;
             part.h = (y.h - phase + stride - 1) / stride;
-            product(m, (Product){ .x = item(x, b), .bias = bias, .kh = taps, .kw = 1, .y = part,
+            product(m, (Product){ .x = item(x, b), .b = w->b, .bias = bias, .kh = taps, .kw = 1, .y = part,
                                   .apart = stride, .w = { weights, F32, 3, { outs, x.c, taps } },
                                   .zero = zero,
                                   .at = { .stride = 1,
@@ -857,17 +873,6 @@ Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pa
 }
 
 /* ---- attention: queries in the lanes --------------------------------------------------------- */
-
-/* k and v are laid out anew head by head, to be read in streams: k [B,head][key][d],
- * v [B,head][d][key]. */
-typedef struct {
-    Tensor q, y;
-    const float *k, *v;
-    int heads, d, masks;
-    bool causal;
-    size_t keys;
-    const float *bias, *mask;          /* [heads][queries][keys], [masks][queries][keys]; or NULL */
-} Attention;
 
 static void gather_head(const Attention *a, Tensor from, size_t head, bool turned, float *to)
 {
@@ -947,6 +952,8 @@ static Tensor attend(Arena *m, Attention a, Tensor q, Tensor k, Tensor v)
     float *keys = take_floats(m, tensor_count(k)), *values = take_floats(m, tensor_count(v));
     a.q = q;
     a.y = y;
+    a.from_k = k;
+    a.from_v = v;
     a.k = keys;
     a.v = values;
     a.d = q.c / a.heads;
@@ -957,6 +964,7 @@ static Tensor attend(Arena *m, Attention a, Tensor q, Tensor k, Tensor v)
     m->macs += 2.0 * (double)rows_of(q) * (double)a.keys * q.c;
     m->used = top;
     if (!m->base) return y;
+    if (machine.device) return machine.device->attention(&a), y;
     #pragma omp parallel num_threads(machine.threads)
     {
         float *mine = memory + (size_t)THREAD * scratch;
@@ -1002,7 +1010,7 @@ Tensor attention_map(Arena *m, Tensor q, Tensor k, int heads)
     Tensor y = tensor(m, q.b, q.h, q.w, (int)positions(k));
     const size_t top = m->used, nr = (size_t)chosen()->nr;
     float *keys = take_floats(m, tensor_count(k));
-    const Attention a = { .q = q, .y = y, .k = keys, .heads = heads, .d = q.c / heads,
+    const Attention a = { .q = q, .y = y, .from_k = k, .k = keys, .heads = heads, .d = q.c / heads,
                           .keys = positions(k) };
     const size_t d = (size_t)a.d, scratch = (d + a.keys) * nr,
                  blocks = (positions(q) + nr - 1) / nr, items = (size_t)q.b;
@@ -1010,6 +1018,7 @@ Tensor attention_map(Arena *m, Tensor q, Tensor k, int heads)
     m->macs += (double)rows_of(q) * (double)a.keys * q.c;
     m->used = top;
     if (!m->base) return y;
+    if (machine.device) return machine.device->attention_map(&a), y;
     #pragma omp parallel num_threads(machine.threads)
     {
         float *mine = memory + (size_t)THREAD * scratch;
@@ -1033,14 +1042,12 @@ Tensor layer_norm(Arena *m, Tensor x, const Norm *w, float eps)
     const Kernels *k = chosen();
     m->used = top;
     if (!m->base) return y;
+    if (machine.device) return machine.device->layer_norm(y, x, w, eps), y;
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t r = 0; r < rows_of(x); r++)
         k->layer_norm(x.at + r * c, c, weight, bias, eps, y.at + r * c);
     return y;
 }
-
-/* rows a float sum, a double sum: constants of the result */
-enum { SUM_ROWS = 64, SPAN_ROWS = 1024 };
 
 /* Sums of one span of rows of one item: per channel of x - origin and of its square, origin the
  * item's first position, so that a mean far from zero costs no digits. */
@@ -1103,6 +1110,7 @@ Tensor group_scales(Arena *m, Tensor x, const Norm *w, int groups, float eps)
     chosen();
     m->used = top;
     if (!m->base) return y;
+    if (machine.device) return machine.device->group_scales(y, x, w, groups, eps), y;
     #pragma omp parallel for num_threads(machine.threads) schedule(dynamic, 1)
     for (size_t t = 0; t < items * spans; t++)
         span_sums(x, t / spans, t % spans, sums + t * 2 * c, sums + t * 2 * c + c);
@@ -1117,6 +1125,7 @@ void scale_to(Tensor y, Tensor x, Tensor scales, Act act)
     const size_t n = positions(x), c = (size_t)x.c, blocks = (n + SUM_ROWS - 1) / SUM_ROWS;
     const Kernels *k = chosen();
     if (!x.at) return;
+    if (machine.device) { machine.device->scale_to(y, x, scales, act); return; }
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t t = 0; t < (size_t)x.b * blocks; t++) {
         const size_t b = t / blocks, r = t % blocks * SUM_ROWS, at = b * n + r;
@@ -1157,6 +1166,7 @@ void act_(Tensor x, Act act)
     const size_t n = tensor_count(x);
     const Kernels *k = chosen();
     if (!x.at) return;
+    if (machine.device) { machine.device->act(x, act); return; }
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t i = 0; i < n; i += STRIP) k->act(x.at + i, zmin(STRIP, n - i), act);
 }
@@ -1165,10 +1175,21 @@ void leaky_relu_(Tensor x, float slope)
 {
     const size_t n = x.at ? tensor_count(x) : 0;
     chosen();
+    if (n && machine.device) { machine.device->leaky_relu(x, slope); return; }
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t s = 0; s < n; s += STRIP)
         for (size_t i = s; i < zmin(s + STRIP, n); i++)
             x.at[i] = x.at[i] > 0 ? x.at[i] : x.at[i] * slope;
+}
+
+void affine_(Tensor x, float plus, float times, float over)
+{
+    const size_t n = x.at ? tensor_count(x) : 0;
+    chosen();
+    if (n && machine.device) { machine.device->affine(x, plus, times, over); return; }
+    #pragma omp parallel for num_threads(machine.threads) schedule(static)
+    for (size_t s = 0; s < n; s += STRIP)
+        for (size_t i = s; i < zmin(s + STRIP, n); i++) x.at[i] = (x.at[i] + plus) * times / over;
 }
 
 void add_(Tensor x, Tensor y)
@@ -1176,6 +1197,7 @@ void add_(Tensor x, Tensor y)
     const size_t n = tensor_count(y), all = tensor_count(x);
     if (!x.at || !y.at) return;
     chosen();
+    if (machine.device) { machine.device->add(x, y); return; }
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t s = 0; s < all; s += STRIP)
         for (size_t i = s; i < zmin(s + STRIP, all); i++) x.at[i] += y.at[n == all ? i : i % n];
@@ -1186,7 +1208,8 @@ Tensor rows(Arena *m, Weight table, const int *ids, int b, int t)
     const size_t c = (size_t)table.dim[table.rank - 1];
     Tensor y = tensor(m, b, t, 1, (int)c);
     m->weight_bytes += (double)b * t * (double)(c * value_bytes(table.type));
-    if (m->base)
+    if (m->base && machine.device) machine.device->rows(y, table, ids);
+    else if (m->base)
         for (size_t i = 0; i < (size_t)b * (size_t)t; i++) {
             if (ids[i] < table.dim[0]) weight_read(table, (size_t)ids[i] * c, c, y.at + i * c);
             else memset(y.at + i * c, 0, c * sizeof *y.at);
@@ -1198,6 +1221,7 @@ void add_rows_(Tensor x, Weight table)
 {
     const size_t c = (size_t)x.c, n = positions(x);
     if (!x.at) return;
+    if (machine.device) { machine.device->add_rows(x, table); return; }
     for (size_t r = 0; r < rows_of(x); r++)
         for (size_t i = 0; i < c; i++) {
             float value;
@@ -1211,6 +1235,7 @@ Tensor patches(Arena *m, Tensor x, int p)
     Tensor y = tensor(m, x.b, (x.h / p) * (x.w / p), 1, x.c * p * p);
     const int across = x.w / p;
     if (!m->base) return y;
+    if (machine.device) return machine.device->patches(y, x, p), y;
     for (size_t r = 0; r < rows_of(y); r++) {
         const int b = (int)(r / positions(y)), cell = (int)(r % positions(y));
         float *to = y.at + r * (size_t)y.c;
@@ -1227,11 +1252,13 @@ Tensor patches(Arena *m, Tensor x, int p)
 Tensor prepend(Arena *m, Weight row, Tensor x)
 {
     Tensor y = tensor(m, x.b, 1 + x.h, 1, x.c);
-    if (!m->base) return y;
+    const size_t top = m->used;
+    const Tensor first = rows(m, row, (int[]){ 0 }, 1, 1);
     for (int b = 0; b < x.b; b++) {
-        weight_read(row, 0, (size_t)x.c, item(y, b).at);
-        to_host(item(x, b), item(y, b).at + x.c);
+        copy_to(item(y, b), first);
+        copy_to(band(item(y, b), 1, x.h), item(x, b));
     }
+    m->used = top;
     return y;
 }
 
@@ -1240,11 +1267,33 @@ Tensor rows_at(Arena *m, Tensor x, const int *from, int b, int h, int w)
     Tensor y = tensor(m, b, h, w, x.c);
     const size_t c = (size_t)x.c;
     if (!m->base) return y;
+    if (machine.device) return machine.device->rows_at(y, x, from), y;
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t r = 0; r < rows_of(y); r++)
         if (from[r] >= 0) memcpy(y.at + r * c, x.at + (size_t)from[r] * c, c * sizeof(float));
         else memset(y.at + r * c, 0, c * sizeof(float));
     return y;
+}
+
+Tensor mean_rows(Arena *m, Tensor x)
+{
+    Tensor y = tensor(m, 1, 1, 1, x.c);
+    if (!m->base) return y;
+    if (machine.device) return machine.device->mean_rows(y, x), y;
+    for (int c = 0; c < x.c; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < rows_of(x); i++) sum += x.at[i * (size_t)x.c + (size_t)c];
+        y.at[c] = (float)(sum / (double)rows_of(x));
+    }
+    return y;
+}
+
+void mix_(Tensor x, Tensor y, Tensor s)
+{
+    if (!x.at) return;
+    if (machine.device) { machine.device->mix(x, y, s); return; }
+    for (size_t i = 0; i < tensor_count(x); i++)
+        x.at[i] = x.at[i] * (1 + s.at[i]) + y.at[i] * (1 - s.at[i]);
 }
 
 Tensor position(Tensor x, int b, int i)
@@ -1275,6 +1324,7 @@ void dots(Tensor x, const float *q, float *out)
 bool all_finite(Tensor x)
 {
     uint32_t worst = 0, bits;
+    host_reads(x);
     for (size_t i = 0, n = x.at ? tensor_count(x) : 0; i < n; i++) {
         memcpy(&bits, x.at + i, 4);
         bits &= 0x7f800000;
@@ -1335,6 +1385,7 @@ void trace(Tensor x, const char *format, ...)
     va_start(args, format);
     trace_append(format, args);
     va_end(args);
+    host_reads(x);
     tracing.f(tracing.self, tracing.path, x);
     tracing.used = used;
     tracing.path[used] = 0;

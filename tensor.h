@@ -34,7 +34,14 @@ const char *machine_isa(void);
 /* The instruction sets that this build has and this machine can run, best first, separated by
  * ", ". */
 const char *machine_isas(void);
-/* Measured float32 multiply-adds a second of all threads together. */
+/* The device that does the operations, in words; NULL: this machine's own loops do. */
+const char *machine_device_name(void);
+/* What a device has to know: memory becomes an arena (false, with e: it has no room), an arena goes
+ * (NULL: nothing), weights go.  io.h's functions say so. */
+bool machine_arena(const void *base, size_t size, Error *e);
+void machine_arena_gone(const void *base);
+void machine_weights_gone(void);
+/* Measured float32 multiply-adds a second of all threads together, or of the device. */
 double machine_peak(void);
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -59,14 +66,17 @@ size_t tensor_count(Tensor x);                                     /* b*h*w*c */
 /* Move x, made last, down to top and free what lies between; returns it there. */
 Tensor keep(Arena *m, size_t top, Tensor x);
 Tensor copy(Arena *m, Tensor x);
+void copy_to(Tensor y, Tensor x);                    /* y = x; in one arena they may overlap */
 Tensor concat(Tensor x, Tensor y);                                 /* a view: [..,Cx] + [..,Cy] */
 Tensor item(Tensor x, int i);                                      /* a view: one of the batch */
 Tensor band(Tensor x, int first, int count);           /* a view: rows of a batch of one */
 Tensor as_tokens(Tensor x), as_picture(Tensor x, int h, int w);    /* views: [B,H*W,C] and back */
 
-/* Values cross between host and tensor here alone. */
+/* Values cross between host and tensor here alone.  Who fills x.at in a loop says host_wrote after
+ * it, who reads there host_reads before: the operations may be done elsewhere (device.h). */
 Tensor from_host(Arena *m, int b, int h, int w, int c, const float *values);
 void to_host(Tensor x, float *values);
+void host_wrote(Tensor x), host_reads(Tensor x);
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
@@ -157,6 +167,7 @@ Tensor group_scales(Arena *m, Tensor x, const Norm *w, int groups, float eps);
 void scale_to(Tensor y, Tensor x, Tensor scales, Act act);
 void act_(Tensor x, Act act);                                                      /* in place */
 void leaky_relu_(Tensor x, float slope);
+void affine_(Tensor x, float plus, float times, float over);       /* x = (x + plus) times / over */
 void add_(Tensor x, Tensor y);        /* x += y, same shape; or y has b = 1 and serves every item */
 /* Rows of an embedding table [V,C]: ids [b][t] -> [b,t,1,C]; zeros for ids from V on. */
 Tensor rows(Arena *m, Weight table, const int *ids, int b, int t);
@@ -168,6 +179,8 @@ Tensor prepend(Arena *m, Weight row, Tensor x);          /* [B,N,1,C] -> [B,1+N,
 /* Rows of x (all items counted through) in another order: row i of the result is x's row from[i],
  * zeros where from[i] is negative; from has b*h*w entries. */
 Tensor rows_at(Arena *m, Tensor x, const int *from, int b, int h, int w);
+Tensor mean_rows(Arena *m, Tensor x);                    /* over positions: [..,C] -> [1,1,1,C] */
+void mix_(Tensor x, Tensor y, Tensor s);                 /* x = x (1 + s) + y (1 - s) */
 Tensor position(Tensor x, int b, int i);                 /* a view: [1,1,1,C] */
 /* Dot products of the rows of x, where they lie, with q [C]: out[b*h*w].  Element i goes to lane
  * i mod 16, lanes add in a fixed tree; memory is the limit, so one plain text does. */

@@ -100,6 +100,7 @@ static Tensor decode(const Views *v, Arena *m, const float *x0)
     Tensor z = tensor(m, 1, v->h, v->w, v->vae.latents);
     if (m->base) channels_last(x0, (size_t)v->vae.latents, n, z.at);
     for (size_t i = 0; m->base && i < tensor_count(z); i++) z.at[i] /= (float)v->vae.scaling;
+    host_wrote(z);
     return vae_decode(m, &v->vae, z);
 }
 
@@ -145,6 +146,7 @@ static bool decoded(Views *v, const float *x0, int w, int h, Picture *p, Error *
     v->m.wrap = v->a->tiling;
     const Tensor rgb = decode(v, &v->m, x0);
     if (!picture_make(p, (uint64_t)rgb.w, (uint64_t)rgb.h, "--preview", e)) return false;
+    host_reads(rgb);
     for (size_t i = 0; i < tensor_count(rgb); i++) p->rgb[i] = level(rgb.at[i]);
     return picture_resize(p, w, h, BICUBIC, e);
 }
