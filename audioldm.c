@@ -85,7 +85,8 @@ static bool run_text(Run *run, Error *e)
     const int last = run->halves - 1;
     run->class = tensor(&run->m, run->halves, 1, 1, run->a->text.dim);
     if ((last && !embed_text(run, r->negative, r->negative_embeds, run->class.at, e))
-        || !embed_text(run, r->prompt, r->prompt_embeds, item(run->class, last).at, e)) return false;
+        || !embed_text(run, r->prompt, r->prompt_embeds, item(run->class, last).at, e))
+        return false;
     host_wrote(run->class);
     return true;
 }

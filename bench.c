@@ -370,7 +370,14 @@ static double print_machine(const Args *a)
     char cpu[128];
     const double peak = machine_peak();
     cpu_name(cpu, sizeof cpu);
-    if (a->json) {
+    if (machine_device_name()) {
+        if (a->json) {
+            fputs("{\"device\": ", stdout);
+            print_json(machine_device_name());
+            printf(", \"peak_gmac_per_s\": %.3f, \"version\": \"%s\"}\n", peak * 1e-9, VERSION);
+        } else
+            printf("%s, by OpenCL: peak %.1f GMAC/s\n", machine_device_name(), peak * 1e-9);
+    } else if (a->json) {
         fputs("{\"cpu\": ", stdout);
         print_json(cpu);
         printf(

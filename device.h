@@ -1,8 +1,8 @@
 /* device.h - what tensor.c's loops are told, for whoever does their work elsewhere.  A Device is a
- * table of the same operations; tensor.c keeps shapes, memory and counting, and hands over pointers
- * into arenas, which the device has twins of, and to weights as stored, which it takes when it meets
- * them.  Operations cannot fail: a device that did computes no more and tells when asked, and what
- * is then fetched is NaN. */
+ * table of the same operations; tensor.c keeps shapes, memory and counting, and hands over
+ * pointers into arenas, which the device has twins of, and to weights as stored, which it takes
+ * when it meets them.  Operations cannot fail: a device that did computes no more and tells when
+ * asked, and what is then fetched is NaN. */
 #ifndef DEVICE_H
 #define DEVICE_H
 #include "tensor.h"
@@ -51,9 +51,10 @@ typedef struct {
     const float *bias, *mask;          /* [heads][queries][keys], [masks][queries][keys]; or NULL */
 } Attention;
 
-enum { CHUNK = 512, KEY_CHUNK = 256, WINO_CHUNK = 64 };    /* channels or keys that a sum starts anew
-                                     after: constants of the result, not of the machine; so are */
-enum { LORA_RANKS = 32, SUM_ROWS = 64, SPAN_ROWS = 1024 };  /* ranks; rows a float sum, a double sum */
+/* Constants of the result, not of the machine.  After so many channels or keys, or ranks of a
+ * change, a sum starts anew at zero; rows of a float sum and of a double sum of a norm. */
+enum { CHUNK = 512, KEY_CHUNK = 256, WINO_CHUNK = 64, LORA_RANKS = 32 };
+enum { SUM_ROWS = 64, SPAN_ROWS = 1024 };
 
 typedef struct {
     char name[128];

@@ -375,7 +375,7 @@ static void KER(gated)(const float *c, const float *gate, size_t ldc, int rows, 
         }
 }
 
-/* ---- Winograd: tiles in, weights in, sums out; the transforms are those of lanes.h ------------ */
+/* ---- Winograd: tiles in, weights in, sums out; the transforms are those of lanes.h ----------- */
 
 static void KER(wino_in)(const float *const pixel[36], size_t channels, float *v, size_t plane,
                          size_t chunk)

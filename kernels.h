@@ -1,6 +1,6 @@
-/* kernels.h - what the kernels of kernels.cl are told; one text for them and for opencl.c.  A `whole`
- * has 64 bits on both sides; it counts floats from the beginning of a buffer, or values of a weight.
- * Those come first, so that both sides agree where the rest lies. */
+/* kernels.h - what the kernels of kernels.cl are told; one text for them and for opencl.c.  A
+ * `whole` has 64 bits on both sides; it counts floats from the beginning of a buffer, or values of
+ * a weight.  Those come first, so that both sides agree where the rest lies. */
 
 /* Y[row][out] of batch z = finish(sum over sources, chunks, taps and k of X * W), as Product and
  * Attention of device.h say it.  Batch z is item z / inners, part z % inners. */
@@ -15,8 +15,8 @@ typedef struct {
     float down, across, by;                 /* nearest neighbour; what w is multiplied with */
 } Multiply;
 
-enum { RAW, BIASED, GATED, SCALED };                  /* finish; SCALED: times r[row] of the batch */
-enum { ADD_NOTHING, ADD_SAME, ADD_ITEM, ADD_ALL };    /* added */
+enum { RAW, BIASED, GATED, SCALED };              /* finish; SCALED: times r[row] of the batch */
+enum { ADD_NOTHING, ADD_SAME, ADD_ITEM, ADD_ALL };                 /* added */
 
 /* Winograd's tiles from `first` on, `count` of them, outputs from `out` on, `outs` of them. */
 typedef struct {

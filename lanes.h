@@ -1,6 +1,7 @@
-/* lanes.h - what one lane computes: e^x, erf, tanh, the activations, and Winograd's transforms.  One
- * text for every instruction set (kernel.h) and for a device (kernels.cl), each with a vocabulary of
- * its own: V, U, KER, vfma, vdup, vbits, vvalue, vgreater, vselect, vmax.  So the bits agree. */
+/* lanes.h - what one lane computes: e^x, erf, tanh, the activations, and Winograd's transforms.
+ * One text for every instruction set (kernel.h) and for a device (kernels.cl), each with a
+ * vocabulary of its own: V, U, KER, vfma, vdup, vbits, vvalue, vgreater, vselect, vmax.  So the
+ * bits agree. */
 
 /* ---- functions ------------------------------------------------------------------------------- */
 

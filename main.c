@@ -137,7 +137,10 @@ static const Command commands[] = {
 
 /* ---- the options ----------------------------------------------------------------------------- */
 
-static const char *devices(void) { return opencl_built() ? "cpu, opencl, opencl:N" : "cpu"; }
+static const char *devices(void)
+{
+    return opencl_built() ? "cpu, opencl, opencl:N" : "cpu, opencl by make OPENCL=1";
+}
 static const char *noise_names(void) { return "torch, cuda, numpy"; }
 static const char *on_off(void) { return "on, off"; }
 

@@ -38,7 +38,7 @@ typedef cl_long whole;
     f(clCreateProgramWithSource) f(clBuildProgram) f(clGetProgramBuildInfo) f(clReleaseProgram) \
     f(clCreateKernel) f(clReleaseKernel) f(clSetKernelArg) f(clEnqueueNDRangeKernel)            \
     f(clCreateBuffer) f(clReleaseMemObject) f(clEnqueueWriteBuffer) f(clEnqueueReadBuffer)      \
-    f(clEnqueueCopyBuffer) f(clFinish)
+    f(clFinish)
 #define FIELD(name) __typeof__(&name) name;
 #define FIND(name) && (*(void **)(void *)&cl.name = dlsym(cl.library, #name)) != NULL
 
@@ -439,7 +439,8 @@ static void device_winograd(const Product *p, const Wino *n)
     const size_t planes = (size_t)n->planes, depth = (size_t)p->x.c * (size_t)n->groups,
                  outs = zmin((size_t)p->y.c, zmax(16, PIECE / (planes * depth) / 16 * 16)),
                  most = zmax(16, PIECE / (planes * zmax(depth, outs))),
-                 tiles = zmin(n->tiles, most), v = planes * tiles * depth, u = planes * outs * depth,
+                 tiles = zmin(n->tiles, most), v = planes * tiles * depth,
+                 u = planes * outs * depth,
                  sums = planes * tiles * outs;
     const int h = p->y.h + p->at.above + p->at.below;
     int type;

@@ -548,8 +548,8 @@ static void linear_to(Arena *m, Tensor y, Tensor x, const Linear *w, Act act, Te
 {
     const size_t top = m->used;
     const float *bias = take_vector(m, w->b, (size_t)y.c * (gated ? 2 : 1), 0);
-    product(m, (Product){ .x = x, .w = w->w, .b = w->b, .bias = bias, .kh = 1, .kw = 1, .gated = gated,
-                          .act = act, .r = r, .y = y });
+    product(m, (Product){ .x = x, .w = w->w, .b = w->b, .bias = bias, .kh = 1, .kw = 1,
+                          .gated = gated, .act = act, .r = r, .y = y });
     m->used = top;
 }
 
@@ -756,8 +756,8 @@ static void winograd(Arena *m, Product p, bool flat)
 static void conv2d_to(Arena *m, Tensor y, Tensor x, const Linear *w, Window at, Tensor r)
 {
     const size_t top = m->used;
-    Product p = { .x = x, .w = w->w, .b = w->b, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at, .r = r,
-                  .y = y, .wrap = m->wrap };
+    Product p = { .x = x, .w = w->w, .b = w->b, .kh = w->w.dim[2], .kw = w->w.dim[3], .at = at,
+                  .r = r, .y = y, .wrap = m->wrap };
     p.bias = take_vector(m, w->b, (size_t)y.c, 0);
     p.zero = take_vector(m, (Weight){ 0 }, (size_t)x.c, 0);
     if (by_winograd(&p)) winograd(m, p, true);
@@ -861,8 +861,9 @@ Tensor conv1d_transposed(Arena *m, Tensor x, const Linear *w, int stride, int pa
             Tensor part = item(y, b);
             if (part.at) part.at += phase * outs;
             part.h = (y.h - phase + stride - 1) / stride;
-            product(m, (Product){ .x = item(x, b), .b = w->b, .bias = bias, .kh = taps, .kw = 1, .y = part,
-                                  .apart = stride, .w = { weights, F32, 3, { outs, x.c, taps } },
+            product(m, (Product){ .x = item(x, b), .b = w->b, .bias = bias, .kh = taps, .kw = 1,
+                                  .y = part, .apart = stride,
+                                  .w = { weights, F32, 3, { outs, x.c, taps } },
                                   .zero = zero,
                                   .at = { .stride = 1,
                                           .before = taps - 1 - (phase + pad) / stride } });

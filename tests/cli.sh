@@ -59,7 +59,7 @@ misuse "--strength: found '1.01'"                            image -p x -i $cat 
 misuse "--sampling-method: found 'magic', want one of ddim"  image -p x --sampling-method magic
 misuse "--schedule: found 'steep', want one of discrete, karras" image -p x --schedule steep
 misuse "--isa: found 'mmx', want"                            image -p x --isa mmx
-misuse "--device: found 'opencl', want cpu"                  image -p x --device opencl
+misuse "--device: found 'gpu', want one of cpu, opencl"      image -p x --device gpu
 misuse "--output: found ''"                                  image -p x -o ''
 misuse "--model: found ''"                                   image -p x -m ''
 misuse "--prompt: found ''"                                  image -p ''

@@ -1,7 +1,9 @@
 # same.sh PROGRAM... - the same bytes from every program, thread count and instruction set, and from the machine
 # where tests/hashes.txt was recorded.  `sh tests/same.sh --record PROGRAM` writes that file.
-# RUN is put before each program: an emulator for cross builds.
+# RUN is put before each program: an emulator for cross builds.  DEVICE=opencl: by that device, not by threads.
 record=
+threads_of="1 2 3 7"
+[ -n "$DEVICE" ] && threads_of=1
 [ "$1" = --record ] && { record=1; shift; }
 passed=0
 failed=0
@@ -34,14 +36,16 @@ for program in "$@"; do
             make_one $name "$program" 2> "$dir/said" | sed "s/\$/ $name/" >> "$dir/hashes"
             continue
         fi
-        for isa in $isas; do
-            for threads in 1 2 3 7; do
-                got=$(make_one $name "$program" -t $threads --isa "$isa" 2> "$dir/said")
+        for isa in ${DEVICE:-$isas}; do
+            for threads in $threads_of; do
+                way="--isa $isa -t $threads"
+                [ -n "$DEVICE" ] && way="--device $DEVICE"
+                got=$(make_one $name "$program" $way 2> "$dir/said")
                 if [ "$got" = "$want" ]; then
                     passed=$((passed + 1))
                 else
                     failed=$((failed + 1))
-                    echo "$program $name --isa $isa -t $threads: got $got, want $want"
+                    echo "$program $name $way: got $got, want $want"
                     cat "$dir/said"
                 fi
             done
