@@ -64,6 +64,7 @@ typedef struct {
     void (*forget)(void);
     void (*put)(float *to, const float *values, size_t count);         /* host to twin */
     void (*fetch)(const float *from, float *values, size_t count);     /* twin to host */
+    void (*wait)(void);
     double (*peak)(void);
     void (*product)(const Product *p);
     void (*winograd)(const Product *p, const Wino *n);

@@ -161,8 +161,8 @@ static struct {
     cl_program program;
     cl_kernel kernels[KERNELS];
     Twin arenas[ARENAS];
-    Twin *weights;                     /* by address, in a table of a power of two */
-    size_t weight_count, weight_room;
+    Twin *weights;                     /* a table by address */
+    size_t weight_room;
     Twin scratch;                      /* of one operation */
     cl_mem nothing;                    /* stands where a kernel reads no buffer */
     uint64_t held, clock;              /* bytes of all twins; orders uses */
@@ -192,11 +192,15 @@ static void release(Twin *t)
     *t = (Twin){ 0 };
 }
 
-static void device_forget(void)
+/* Forget the weights that the last `but` looks did not find. */
+static void forget(uint64_t but)
 {
-    for (size_t i = 0; i < cd.weight_room; i++) release(&cd.weights[i]);
-    cd.weight_count = 0;
+    for (size_t i = 0; i < cd.weight_room; i++)
+        if (cd.clock - cd.weights[i].used >= but) release(&cd.weights[i]);
 }
+static void device_forget(void) { forget(0); }
+
+enum { LOOKS = 64 };                                   /* more than one operation takes */
 
 /* A buffer, with room made by forgetting weights where the device is small. */
 static bool twin_open(Twin *t, const void *at, size_t bytes, const char *what)
@@ -205,7 +209,7 @@ static bool twin_open(Twin *t, const void *at, size_t bytes, const char *what)
     char why[128];
     if (cd.held + bytes > cd.is.memory / 10 * 9) {
         works(cl.clFinish(cd.queue), "waiting");
-        device_forget();
+        forget(LOOKS);
     }
     *t = (Twin){ at, bytes, NULL, ++cd.clock };
     if (cd.broken.code) return false;
@@ -261,24 +265,31 @@ static bool find_arena(const void *at, Place *p)
     return false;
 }
 
-/* The slot of a weight, in a table at most half full; NULL: no memory for it. */
+/* The place of a weight in the table, or the first free one of those where it may lie; NULL: no
+ * memory.  A few lie together; where all are taken by others the table grows. */
 static Twin *weight_slot(const void *at)
 {
-    if (2 * (cd.weight_count + 1) > cd.weight_room) {
-        const size_t room = cd.weight_room ? 2 * cd.weight_room : 1024;
-        Twin *old = cd.weights, *more = calloc(room, sizeof *more);
-        if (!more) return NULL;
-        const size_t count = cd.weight_room;
-        cd.weights = more;
-        cd.weight_room = room;
-        cd.weight_count = 0;
-        for (size_t i = 0; i < count; i++)
-            if (old[i].at) *weight_slot(old[i].at) = old[i], cd.weight_count++;
-        free(old);
+    enum { NEAR = 16 };
+    const size_t hash = (size_t)((uint64_t)(uintptr_t)at * 0x9e3779b97f4a7c15u >> 32);
+    Twin *room = NULL;
+    for (size_t i = 0; cd.weight_room && i < NEAR; i++) {
+        Twin *t = &cd.weights[(hash + i) % cd.weight_room];
+        if (t->at == at) return t;
+        if (!t->at && !room) room = t;
     }
-    size_t i = (size_t)((uintptr_t)at / 2 * 0x9e3779b97f4a7c15u >> 20);
-    while (cd.weights[i % cd.weight_room].at && cd.weights[i % cd.weight_room].at != at) i++;
-    return &cd.weights[i % cd.weight_room];
+    if (room) return room;
+    const size_t count = cd.weight_room;
+    Twin *old = cd.weights, *more = calloc(count ? 2 * count : 1024, sizeof *more);
+    if (!more) return NULL;
+    cd.weights = more;
+    cd.weight_room = count ? 2 * count : 1024;
+    for (size_t i = 0; i < count; i++) {
+        Twin *to = old[i].at ? weight_slot(old[i].at) : NULL;
+        if (to) *to = old[i];
+        else release(&old[i]);
+    }
+    free(old);
+    return weight_slot(at);
 }
 
 /* Where bytes of the host lie on the device, which takes what it has not. */
@@ -286,21 +297,17 @@ static Place place_bytes(const void *at, size_t bytes)
 {
     Place p = nowhere;
     if (!at || find_arena(at, &p)) return p;
-    Twin *t = weight_slot(at);
+    Twin made, *t = weight_slot(at);
+    if (t && t->at && t->bytes < bytes) release(t);            /* a part of it was met first */
+    if (t && t->at) {
+        t->used = ++cd.clock;
+        return (Place){ t->memory, 0 };
+    }
     if (!t) works(CL_OUT_OF_HOST_MEMORY, "weights");
-    if (!t || cd.broken.code) return (Place){ cd.nothing, 0 };
-    if (t->at && t->bytes < bytes) {                   /* a part of it was met first */
-        cd.weight_count--;
-        release(t);
-    }
-    if (!t->at) {
-        Twin made;
-        if (!twin_open(&made, at, bytes, "weights")) return (Place){ cd.nothing, 0 };
-        *(t = weight_slot(at)) = made;                 /* others may have been forgotten for it */
-        cd.weight_count++;
-        works(cl.clEnqueueWriteBuffer(cd.queue, t->memory, CL_TRUE, 0, bytes, at, 0, NULL, NULL),
-              "uploading weights");
-    }
+    if (!t || !twin_open(&made, at, bytes, "weights")) return (Place){ cd.nothing, 0 };
+    *t = made;
+    works(cl.clEnqueueWriteBuffer(cd.queue, t->memory, CL_TRUE, 0, bytes, at, 0, NULL, NULL),
+          "uploading weights");
     return (Place){ t->memory, 0 };
 }
 
@@ -335,6 +342,8 @@ static void device_fetch(const float *from, float *values, size_t count)
     for (size_t i = 0; i < count; i++) values[i] = NAN;
 }
 
+static void device_wait(void) { works(cl.clFinish(cd.queue), "waiting"); }
+
 /* ---- running a kernel ------------------------------------------------------------------------ */
 
 typedef struct { size_t size; const void *at; } Argument;
@@ -351,15 +360,18 @@ typedef struct { size_t size; const void *at; } Argument;
 #define ARGUMENTS(...) (const Argument[]){ __VA_ARGS__ }, \
                        sizeof((const Argument[]){ __VA_ARGS__ }) / sizeof(Argument)
 
-/* size: items along each dimension, 0 for 1; group: of how many, NULL: as the device likes. */
+/* size: items along each dimension, 0 for 1; group: of how many, NULL: neighbours along the first,
+ * as many up to 64 as divide it. */
 static void run(Kernel k, const size_t *size, const size_t *group, const Argument *a, size_t count)
 {
-    size_t all[3];
+    size_t all[3], beside[3] = { zmin(64, size[0]), 1, 1 };
     for (int i = 0; i < 3; i++) all[i] = size[i] ? size[i] : 1;
+    while (beside[0] > 1 && all[0] % beside[0]) beside[0]--;
     for (size_t i = 0; i < count && !cd.broken.code; i++)
         works(cl.clSetKernelArg(cd.kernels[k], (cl_uint)i, a[i].size, a[i].at), kernel_names[k]);
     if (cd.broken.code || !size[0]) return;
-    works(cl.clEnqueueNDRangeKernel(cd.queue, cd.kernels[k], 3, NULL, all, group, 0, NULL, NULL),
+    works(cl.clEnqueueNDRangeKernel(cd.queue, cd.kernels[k], 3, NULL, all,
+                                    group ? group : beside, 0, NULL, NULL),
           kernel_names[k]);
 }
 
@@ -779,7 +791,7 @@ static bool build(bool rounds)
 
 static Device device = {
     .open = device_open, .close = device_close, .forget = device_forget, .put = device_put,
-    .fetch = device_fetch, .peak = device_peak, .product = device_product,
+    .fetch = device_fetch, .wait = device_wait, .peak = device_peak, .product = device_product,
     .winograd = device_winograd, .attention = device_attention,
     .attention_map = device_attention_map, .layer_norm = device_layer_norm,
     .group_scales = device_group_scales, .scale_to = device_scale_to, .act = device_act,

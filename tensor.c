@@ -160,6 +160,10 @@ void machine_weights_gone(void)
 {
     if (machine.device) machine.device->forget();
 }
+void machine_wait(void)
+{
+    if (machine.device) machine.device->wait();
+}
 const char *machine_device_name(void) { return machine.device ? machine.device->name : NULL; }
 
 double machine_peak(void)
@@ -1125,7 +1129,7 @@ void scale_to(Tensor y, Tensor x, Tensor scales, Act act)
 {
     const size_t n = positions(x), c = (size_t)x.c, blocks = (n + SUM_ROWS - 1) / SUM_ROWS;
     const Kernels *k = chosen();
-    if (!x.at) return;
+    if (!y.at) return;
     if (machine.device) { machine.device->scale_to(y, x, scales, act); return; }
     #pragma omp parallel for num_threads(machine.threads) schedule(static)
     for (size_t t = 0; t < (size_t)x.b * blocks; t++) {

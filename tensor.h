@@ -41,6 +41,7 @@ const char *machine_device_name(void);
 bool machine_arena(const void *base, size_t size, Error *e);
 void machine_arena_gone(const void *base);
 void machine_weights_gone(void);
+void machine_wait(void);               /* until all operations are done, where others do them */
 /* Measured float32 multiply-adds a second of all threads together, or of the device. */
 double machine_peak(void);
 

@@ -8,7 +8,7 @@ sd="-m $models/sd1 -p cat --steps 1 -W 64 -H 64 --seed 1 -q"
 mkdir "$dir/lib"
 cp "$FUSION" "$dir/fusion" && ln -s "$PWD/weights" "$dir/weights" || exit 1          # where selftest looks
 FUSION=$dir/fusion
-REAL=$(ldconfig -p | sed -n 's/.*libOpenCL\.so\.1 .*=> //p' | head -n 1)
+REAL=$(PATH=$PATH:/sbin ldconfig -p | sed -n 's/.*libOpenCL\.so\.1 .*=> //p' | head -n 1)
 ${CC:-cc} -shared -fPIC tests/opencl_shim.c -ldl -o "$dir/lib/libOpenCL.so.1" || exit 1
 export REAL
 

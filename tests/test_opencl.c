@@ -180,6 +180,11 @@ static Tensor do_group_norm(Arena *m)
     Tensor x = concat(random_tensor(m, 2, 41, 29, 13), random_tensor(m, 2, 41, 29, 17));
     return group_norm(m, x, &w, 3, 1e-5f, SILU);
 }
+static Tensor do_large_norm(Arena *m)
+{
+    const Norm w = { random_weight(F32, 1, 320, 1, 1, 1), random_weight(F32, 1, 320, 1, 1, 1) };
+    return group_norm(m, random_tensor(m, 1, 64, 64, 320), &w, 32, 1e-5f, SILU);
+}
 static Tensor do_acts(Arena *m)
 {
     static const Act acts[] = { SILU, GELU, GELU_TANH, QUICK_GELU, RELU, TANH };
@@ -228,6 +233,7 @@ static const struct { const char *name; Tensor (*run)(Arena *m); } operations[] 
     { "conv1d_transposed", do_transposed }, { "attention", do_attention },
     { "attention, causal", do_causal }, { "attention, biased", do_biased },
     { "attention_map", do_map }, { "layer_norm", do_layer_norm }, { "group_norm", do_group_norm },
+    { "group_norm, large", do_large_norm },
     { "activations", do_acts }, { "add_ and mix_", do_sums }, { "mean_rows", do_mean },
     { "rows", do_rows }, { "patches", do_patches }, { "keep and copy", do_keep },
 };
