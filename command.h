@@ -46,7 +46,7 @@ typedef struct {
     Texts loras, embeddings;
     Texts prompts, templates;
     const char *labels, *labels_file;
-    bool normalize, sha256;
+    bool normalize, sha256, stats, diff, card;
     int top;
     double threshold, tolerance;
     Texts inputs, minus;

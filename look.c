@@ -119,6 +119,66 @@ int verb_tokenize(Args *a, Error *e)
 
 /* ---- inspect: a safetensors file ------------------------------------------------------------- */
 
+enum { STRIP = 1024 };                      /* values that are looked at together */
+
+static uint64_t values_in(const Entry *t)
+{
+    uint64_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->shape[i];
+    return n;
+}
+
+static void strip_of(const Entry *t, uint64_t from, size_t count, float out[STRIP])
+{
+    weight_read((Weight){ .at = t->at, .type = t->type }, (size_t)from, count, out);
+}
+
+/* What the values of one tensor are; the finite ones, in double, in their order. */
+typedef struct { double low, high, mean, deviation; uint64_t zeros, not_finite; } Stats;
+
+static Stats stats_of(const Entry *t)
+{
+    const uint64_t n = values_in(t);
+    Stats s = { .low = INFINITY, .high = -INFINITY };
+    float x[STRIP];
+    double sum = 0, squares = 0;
+    for (int turn = 0; turn < 2; turn++) {               /* the mean first, then what lies around it */
+        for (uint64_t from = 0; from < n; from += STRIP) {
+            const size_t count = zmin(STRIP, (size_t)(n - from));
+            strip_of(t, from, count, x);
+            for (size_t i = 0; i < count; i++) {
+                if (!isfinite(x[i])) s.not_finite += !turn;
+                else if (turn) squares += (x[i] - s.mean) * (x[i] - s.mean);
+                else {
+                    sum += x[i];
+                    s.zeros += x[i] == 0;
+                    s.low = x[i] < s.low ? x[i] : s.low;
+                    s.high = x[i] > s.high ? x[i] : s.high;
+                }
+            }
+        }
+        if (n == s.not_finite) return (Stats){ .not_finite = s.not_finite };
+        if (!turn) s.mean = sum / (double)(n - s.not_finite);
+    }
+    s.deviation = sqrt(squares / (double)(n - s.not_finite));
+    return s;
+}
+
+/* The rest of the tensor's line: min, max, mean, deviation, zeros, values that are not finite. */
+static void print_stats(const Args *a, const Entry *t)
+{
+    if (t->type == NOT_COMPUTED) {
+        fputs(a->json ? ", \"stats\": null" : "\tno floats", stdout);
+        return;
+    }
+    const Stats s = stats_of(t);
+    printf(a->json ? ", \"stats\": {\"min\": %.9g, \"max\": %.9g, \"mean\": %.9g, "
+                     "\"deviation\": %.9g, \"zeros\": %" PRIu64 ", \"not_finite\": %" PRIu64 "}"
+                   : "\tmin %.6g\tmax %.6g\tmean %.6g\tdeviation %.6g\tzeros %" PRIu64
+                     "\tnot finite %" PRIu64,
+           s.low, s.high, s.mean, s.deviation, s.zeros, s.not_finite);
+}
+
 static void print_entry(const Args *a, const Entry *t)
 {
     if (a->json) fputs("{\"name\": ", stdout);
@@ -126,9 +186,10 @@ static void print_entry(const Args *a, const Entry *t)
     printf(a->json ? ", \"dtype\": \"%s\", \"shape\": [" : "\t%s\t[", t->dtype);
     for (int i = 0; i < t->rank; i++)
         printf("%s%" PRIu64, !i ? "" : a->json ? ", " : ",", t->shape[i]);
-    printf(a->json ? "], \"offsets\": [%" PRIu64 ", %" PRIu64 "]}\n"
-                   : "]\t%" PRIu64 "\t%" PRIu64 "\n",
+    printf(a->json ? "], \"offsets\": [%" PRIu64 ", %" PRIu64 "]" : "]\t%" PRIu64 "\t%" PRIu64,
            t->begin, t->end);
+    if (a->stats) print_stats(a, t);
+    puts(a->json ? "}" : "");
 }
 
 static void print_metadata(const Args *a, const Json *metadata)
@@ -161,10 +222,8 @@ static bool inspect_tensors(Args *a, const char *path, Error *e)
     uint64_t values = 0, bytes = 0;
     if (!weights_open(&w, path, "model", e)) return false;
     for (int i = 0; i < w.count; i++) {
-        uint64_t n = 1;
         print_entry(a, &w.entries[i]);
-        for (int d = 0; d < w.entries[i].rank; d++) n *= w.entries[i].shape[d];
-        values += n;
+        values += values_in(&w.entries[i]);
         bytes += w.entries[i].end - w.entries[i].begin;
     }
     if (weights_metadata(&w, 0)) print_metadata(a, weights_metadata(&w, 0));
@@ -204,6 +263,7 @@ static void print_part(Args *a, const char *name, const Weights *w)
         if (i && t->stored && t->stored == t[-1].stored) continue;     /* thirds of one tensor */
         count++;
         bound += t->bound;
+        if (a->stats) print_entry(a, t);
     }
     printf(a->json ? "{\"part\": \"%s\", \"tensors\": %d, \"bound\": %d, \"ignored\": %d, "
                      "\"unknown\": %d, \"missing\": 0}\n"
@@ -453,10 +513,140 @@ static bool inspect_sound(const Args *a, const File *f, const char *path, Error 
     return true;
 }
 
+/* ---- inspect --diff -------------------------------------------------------------------------- */
+
+/* How two tensors of one name differ.  by: the root mean square of b - a over that of a, the order
+ * of the list; what is not of one shape or not in both comes before all. */
+typedef struct {
+    const Entry *a, *b;
+    const char *note;
+    double by, largest;
+    uint64_t changed, values;
+} Gap;
+
+static Gap gap_of(const Entry *a, const Entry *b)
+{
+    Gap g = { .a = a, .b = b, .by = INFINITY };
+    float x[STRIP], y[STRIP];
+    double gaps = 0, squares = 0;
+    g.note = !b                       ? "only in the first"
+             : !a                     ? "only in the second"
+             : a->rank != b->rank || memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->rank)
+                 ? "shapes differ"
+             : (a->type == NOT_COMPUTED || b->type == NOT_COMPUTED) && strcmp(a->dtype, b->dtype)
+                 ? "dtypes differ"
+                 : NULL;
+    if (g.note) return g;
+    g.values = values_in(a);
+    if (a->type == NOT_COMPUTED) {
+        const bool same = !memcmp(a->at, b->at, (size_t)(a->end - a->begin));
+        g.note = same ? NULL : "bytes differ";
+        g.by = same ? 0 : INFINITY;
+        return g;
+    }
+    for (uint64_t from = 0; from < g.values; from += STRIP) {
+        const size_t count = zmin(STRIP, (size_t)(g.values - from));
+        strip_of(a, from, count, x);
+        strip_of(b, from, count, y);
+        for (size_t i = 0; i < count; i++) {
+            const bool both = isfinite(x[i]) && isfinite(y[i]);
+            const double gap = both ? fabs((double)y[i] - x[i])
+                                    : memcmp(&x[i], &y[i], sizeof *x) ? INFINITY : 0;
+            g.changed += gap > 0;
+            g.largest = gap > g.largest ? gap : g.largest;
+            gaps += gap * gap;
+            squares += isfinite(x[i]) ? (double)x[i] * x[i] : 0;
+        }
+    }
+    g.by = gaps > 0 ? sqrt(gaps / squares) : 0;
+    return g;
+}
+
+/* Largest first; ties stay as in the files. */
+static int by_gap(const void *left, const void *right)
+{
+    const Gap *a = left, *b = right;
+    if (a->by != b->by) return a->by < b->by ? 1 : -1;
+    const Entry *x = a->a ? a->a : a->b, *y = b->a ? b->a : b->b;
+    return strcmp(x->name, y->name);
+}
+
+static void print_gap(const Args *a, const Gap *g)
+{
+    const Entry *t = g->a ? g->a : g->b;
+    if (a->json) fputs("{\"name\": ", stdout);
+    (a->json ? print_json_bytes : print_bytes)(t->name, t->name_length);
+    if (g->note) {
+        printf(a->json ? ", \"note\": \"%s\"}\n" : "\t%s\n", g->note);
+        return;
+    }
+    const char *from = g->a->dtype, *to = g->b->dtype;
+    printf(a->json ? ", \"dtypes\": [\"%s\", \"%s\"], \"changed\": %" PRIu64 ", \"of\": %" PRIu64
+                   : "\t%s\t%s\t%" PRIu64 " of %" PRIu64 " changed",
+           from, to, g->changed, g->values);
+    if (a->json && !isfinite(g->by)) puts(", \"largest\": null, \"relative\": null}");
+    else printf(a->json ? ", \"largest\": %.9g, \"relative\": %.9g}\n"
+                        : "\tlargest %.6g\trelative %.3e\n", g->largest, g->by);
+}
+
+/* Every tensor of two files or folders whose values, shape or dtype are not the same. */
+static bool inspect_diff(const Args *a, const char *first, const char *second, Error *e)
+{
+    Weights w[2] = { 0 };
+    static const char stems[] = "model|diffusion_pytorch_model|pytorch_model";
+    bool ok = weights_open(&w[0], first, stems, e) && weights_open(&w[1], second, stems, e);
+    Gap *gaps = ok ? malloc(sizeof *gaps * (size_t)(w[0].count + w[1].count + 1)) : NULL;
+    int n = 0, same = 0;
+    if (ok && !gaps) ok = fail(e, "%s: out of memory for the list of tensors", first);
+    for (int i = 0; ok && i < w[0].count; i++)
+        gaps[n++] = gap_of(&w[0].entries[i], weights_find(&w[1], w[0].entries[i].name));
+    for (int i = 0; ok && i < w[1].count; i++)
+        if (!weights_find(&w[0], w[1].entries[i].name)) gaps[n++] = gap_of(NULL, &w[1].entries[i]);
+    if (ok) qsort(gaps, (size_t)n, sizeof *gaps, by_gap);
+    for (int i = 0; ok && i < n; i++) {
+        const bool equal = !gaps[i].note && gaps[i].by == 0
+                           && !strcmp(gaps[i].a->dtype, gaps[i].b->dtype);
+        if (equal) same++;
+        else print_gap(a, &gaps[i]);
+    }
+    if (ok)
+        printf(a->json ? "{\"tensors\": %d, \"different\": %d, \"equal\": %d}\n"
+                       : "total\t%d tensors\t%d different\t%d equal\n", n, n - same, same);
+    free(gaps);
+    weights_close(&w[0]);
+    weights_close(&w[1]);
+    return ok;
+}
+
+/* ---- inspect --card -------------------------------------------------------------------------- */
+
+/* The folder's README.md, control bytes escaped: what is promised, on what it learnt, its licence. */
+static bool print_card(const char *folder, Error *e)
+{
+    char *path = path_join(folder, "README.md");
+    File f = { 0 };
+    bool ok = false;
+    if (!path) fail(e, "%s: out of memory for a path", folder);
+    else if (!file_exists(path)) fail(e, "%s: no model card here, want README.md", folder);
+    else ok = file_map(&f, path, 1 << 20, e);
+    for (size_t from = 0, to; ok && from < f.size; from = to + 1) {
+        for (to = from; to < f.size && f.at[to] != '\n';) to++;
+        print_bytes((const char *)f.at + from, to - from);
+        putchar('\n');
+    }
+    file_unmap(&f);
+    free(path);
+    return ok;
+}
+
 int verb_inspect(Args *a, Error *e)
 {
     const Texts *files = &a->options->operands;
     bool ok = true;
+    if (a->diff && files->count != 2)
+        return misuse(e, "--diff: found %d operand%s, want two: A B", files->count,
+                      files->count == 1 ? "" : "s"), 2;
+    if (a->diff) return inspect_diff(a, files->at[0], files->at[1], e) ? 0 : 1;
     for (int i = 0; ok && i < files->count; i++) {
         const char *path = files->at[i];
         File f = { 0 };
@@ -465,7 +655,8 @@ int verb_inspect(Args *a, Error *e)
             (a->json ? print_json : print_field)(path);
             puts(a->json ? "}" : "");
         }
-        if (folder_exists(path)) ok = inspect_folder(a, path, e);
+        if (a->card) ok = print_card(path, e);
+        else if (folder_exists(path)) ok = inspect_folder(a, path, e);
         else if ((ok = file_map(&f, path, 0, e)))
             ok = is_picture(path) ? inspect_picture(a, &f, path, e)
                  : is_wav(path)   ? inspect_sound(a, &f, path, e)
@@ -492,19 +683,17 @@ static bool same_shape(const Entry *a, const Entry *b)
 /* Largest |a - b| over the largest |b|; infinity where something is not finite. */
 static double relative_error(const Entry *a, const Entry *b)
 {
-    enum { STRIP = 1024 };
     float x[STRIP], y[STRIP];
     double worst = 0, largest = 0;
-    uint64_t n = 1;
-    for (int i = 0; i < a->rank; i++) n *= a->shape[i];
+    const uint64_t n = values_in(a);
     if (a->type == NOT_COMPUTED || b->type == NOT_COMPUTED)
         return !strcmp(a->dtype, b->dtype) && !memcmp(a->at, b->at, (size_t)(a->end - a->begin))
                    ? 0
                    : INFINITY;
     for (uint64_t from = 0; from < n; from += STRIP) {
         const size_t count = zmin(STRIP, (size_t)(n - from));
-        weight_read((Weight){ .at = a->at, .type = a->type }, (size_t)from, count, x);
-        weight_read((Weight){ .at = b->at, .type = b->type }, (size_t)from, count, y);
+        strip_of(a, from, count, x);
+        strip_of(b, from, count, y);
         for (size_t i = 0; i < count; i++) {
             const double gap = fabs((double)x[i] - y[i]), size = fabs((double)y[i]);
             if (!isfinite(gap)) return INFINITY;

@@ -120,6 +120,9 @@ static const Command commands[] = {
       "what a model, tensors, picture or sound holds",
       "  fusion inspect model.safetensors       name, dtype, shape, offsets; metadata; totals\n"
       "  fusion inspect DIR                     bound, ignored and missing tensors of a model\n"
+      "  fusion inspect DIR --stats             and least, greatest, mean, deviation of each tensor\n"
+      "  fusion inspect DIR --card              its model card: on what it learnt, its licence\n"
+      "  fusion inspect --diff A B              what a fine-tuning changed, most first\n"
       "  fusion inspect lake.png dog.wav        format, size, how to make it again\n" },
     { "compare", COMPARE, verb_compare, 2, 2, "A B", "two tensors files or traces, name by name",
       "  fusion compare ours.safetensors theirs.safetensors --tolerance 1e-4\n"
@@ -373,6 +376,10 @@ const Opt option_table[] = {
     { "lang", 0, OPT_TEXT, A(lang), .names = languages, .standard = "en", .value = "NAME",
       .verbs = JOINS, .help = "language of what is printed, one of" },
     { "sha256", 0, OPT_FLAG, A(sha256), .verbs = INSPECT, .help = "the sum of each file" },
+    { "stats", 0, OPT_FLAG, A(stats), .verbs = INSPECT, .help = "what each tensor's values are" },
+    { "diff", 0, OPT_FLAG, A(diff), .verbs = INSPECT,
+      .help = "how two files' tensors differ, most first" },
+    { "card", 0, OPT_FLAG, A(card), .verbs = INSPECT, .help = "the model card of a folder" },
     { "tolerance", 0, OPT_NUMBER, A(tolerance), .low = 0, .high = 1e30, .standard = "1e-4",
       .value = "X", .verbs = COMPARE, .help = "largest relative error that is still equal" },
 

@@ -274,6 +274,32 @@ fails  "folder.wav: cannot write"                            $hear -p a -o "$dir
 fails  "cannot write"                                        $hear -p a -o "$dir/x.wav" --spectrogram "$dir/none/x.png"
 fi
 
+# ---- inspect: values, differences, cards -----------------------------------------------------------------
+
+# tensors FILE BYTES... - one tensor of four F32, little-endian
+tensors() {
+    printf '\070\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}} ' > "$1"
+    printf "$2" >> "$1"
+}
+one='\0\0\200\077' two='\0\0\0\100' minus='\0\0\200\277' nothing='\0\0\0\0' nan='\0\0\300\177'
+tensors "$dir/1.safetensors" "$one$minus$nothing$two"
+tensors "$dir/2.safetensors" "$one$minus$two$two"
+tensors "$dir/3.safetensors" "$one$minus$nan$two"
+good   "min -1	max 2	mean 0.5	deviation 1.11803	zeros 1	not finite 0" inspect --stats "$dir/1.safetensors"
+good   "min -1	max 2	mean 0.666667	deviation 1.24722	zeros 0	not finite 1" inspect --stats "$dir/3.safetensors"
+good   '"stats": {"min": -1, "max": 2, "mean": 0.5, "deviation": 1.11803399, "zeros": 1, "not_finite": 0}' inspect --stats --json "$dir/1.safetensors"
+good   "a	F32	F32	1 of 4 changed	largest 2	relative 8.165e-01"    inspect --diff "$dir/1.safetensors" "$dir/2.safetensors"
+good   "1 of 4 changed	largest inf"                                 inspect --diff "$dir/1.safetensors" "$dir/3.safetensors"
+good   '"largest": null, "relative": null'                            inspect --diff --json "$dir/1.safetensors" "$dir/3.safetensors"
+good   "total	1 tensors	0 different	1 equal"                      inspect --diff "$dir/3.safetensors" "$dir/3.safetensors"
+good   "only in the second"                                          inspect --diff "$dir/1.safetensors" $clip
+good   "0 different"                                                 inspect --diff $sd/unet $sd/unet
+fails  "$dir/none: cannot open"                                      inspect --diff "$dir/1.safetensors" "$dir/none"
+misuse "--diff: found 1 operand, want two"                           inspect --diff "$dir/1.safetensors"
+printf '# A model\n\033[31mred\n' > "$dir/README.md"
+good   '\x1b[31mred'                                                inspect --card "$dir"
+fails  "no model card here, want README.md"                          inspect --card $models/tiny/none
+
 # ---- making ----------------------------------------------------------------------------------------------
 
 make="image -m $sd --steps 2 -q"
