@@ -5,6 +5,7 @@
 # make faults               each allocation and I/O call fails once, of EACH (0: all) runs a verb
 # make bench                the machine and the kernels, measured
 # make demo                 two pictures and a sound by the weights that are shipped, into demo/
+# make amalgamation         a model as one C file and one header, in build/amalgamation; compiled once to see
 # make clean
 #
 # CC=clang   CC="aarch64-linux-gnu-gcc -static"   CC=musl-gcc   CFLAGS=-O1   OPENMP=0   RUN=qemu-aarch64
@@ -44,6 +45,7 @@ COMMANDS = main make views hear join tell find record spectrum read look bench s
 OBJECTS  = $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY  = $(filter-out $(COMMANDS:%=$(BUILD)/%.o),$(OBJECTS))
 TESTS    = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 COMPILE  = $(CC) $(RULES) $(CFLAGS)
 
 $(PROGRAM): $(OBJECTS)
@@ -53,6 +55,10 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(COMPILE) -MMD -c $< -o $@
 
 $(BUILD)/test_%: tests/test_%.c $(LIBRARY) $(BUILD)/flags
+	$(COMPILE) -I. -MMD -MF $@.d $< $(LIBRARY) $(LDFLAGS) -lm $(LOADER) -o $@
+
+$(BUILD)/examples/%: examples/%.c $(LIBRARY) $(BUILD)/flags
+	@mkdir -p $(@D)
 	$(COMPILE) -I. -MMD -MF $@.d $< $(LIBRARY) $(LDFLAGS) -lm $(LOADER) -o $@
 
 ifeq ($(OPENCL),1)
@@ -71,8 +77,13 @@ $(BUILD)/flags:
 	@mkdir -p $(BUILD)
 	@echo '$(COMPILE)' > $@
 
-test: $(PROGRAM) $(TESTS)
+test: $(PROGRAM) $(TESTS) $(EXAMPLES)
 	@FUSION=./$(PROGRAM) RUN="$(RUN)" sh tests/run.sh $(TESTS)
+
+amalgamation:
+	sh examples/amalgamate.sh build/amalgamation
+	for name in clip sd audio; do \
+	    $(CC) $(RULES) -O2 -c build/amalgamation/fusion_$$name.c -o build/amalgamation/fusion_$$name.o || exit; done
 
 asan:
 	$(MAKE) BUILD=build/asan PROGRAM=build/asan/fusion OPENMP=0 \
@@ -118,6 +129,6 @@ demo: $(PROGRAM)
 clean:
 	rm -rf build demo fusion
 
-.PHONY: test asan fuzz faults bench demo clean
+.PHONY: test asan fuzz faults bench demo amalgamation clean
 .SECONDARY:
--include $(OBJECTS:.o=.d) $(TESTS:=.d)
+-include $(OBJECTS:.o=.d) $(TESTS:=.d) $(EXAMPLES:=.d)

@@ -6,7 +6,7 @@ passed=0
 failed=0
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
-for test in "$@" tests/cli.sh tests/adapters.sh tests/layouts.sh tests/mask.sh tests/prompts.sh tests/variants.sh tests/join.sh tests/find.sh tests/story.sh tests/same.sh; do
+for test in "$@" tests/cli.sh tests/adapters.sh tests/layouts.sh tests/mask.sh tests/prompts.sh tests/variants.sh tests/join.sh tests/find.sh tests/story.sh tests/library.sh tests/same.sh; do
     case $test in
     *.sh) sh "$test" "$FUSION" > "$log" 2>&1 ;;
     *) $RUN "$test" > "$log" 2>&1 ;;
