@@ -4,12 +4,13 @@
     python clap.py --decay 300                     let the rate fall over 300 steps, and end
 
 transformers' ClapModel, narrow: 4 seconds at 16 kHz in patches of 8x8 (16x16 of them, then 8x8),
-captions of both languages drawn afresh at every step.  Half of each batch is of few sounds, so that
-loudness must tell them apart; texts alone, cheap, are learnt from in between.  Beside the contrastive loss, small heads that are thrown away
-afterwards name the sounds of each scene and their loudness, from the sound's embedding and from the
-text's: that teaches both towers, and draws them together, several times faster.  Measured at the
-end on held-out scenes and wordings: the right sound first among the 16, recall of sounds by text,
-soft told from loud.  Needs the clips of `mel.py --render`."""
+captions of both languages drawn afresh at every step, a third of them with words that mean nothing,
+so that wordings never seen do little.  Half of each batch is of few sounds, so that loudness must
+tell them apart; texts alone, cheap, are learnt from in between.  Beside the contrastive loss, small
+heads that are thrown away afterwards name the sounds of each scene and their loudness, from the
+sound's embedding and from the text's: that teaches both towers, and draws them together, several
+times faster.  Measured at the end on held-out scenes and wordings: the right sound first among the
+16, recall of sounds by text, soft told from loud.  Needs the clips of `mel.py --render`."""
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 import mel
 import sounds
 import tokens
+import world
 from common import Training, arguments, generator, work
 
 WIDTH, LENGTH, SECONDS = 128, 48, 4
@@ -153,7 +155,8 @@ def told_of(scene, rng):
     if len(scene["layers"]) == 1 and rng.random() < 0.15:
         names = sounds.SOUNDS[scene["layers"][0]["key"]][lang]
         return names[rng.integers(len(names))]
-    return sounds.caption(scene, rng, lang)
+    text = sounds.caption(scene, rng, lang)
+    return world.strange(text, rng) if rng.random() < 0.3 else text
 
 
 def draw(rng, scenes, count):

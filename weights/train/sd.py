@@ -9,7 +9,8 @@ tower of clip.py, which stays as it is.
 diffusers' UNet2DConditionModel, narrow: 16x16 latents, attention at 8x8 and in the middle,
 v-prediction (Salimans & Ho 2022) with all times weighted alike: the noisiest decide what is where,
 and a short training must not slight them.  Text is dropped once in ten; a third of the captions get
-words that mean nothing, or the wordings that were never seen would draw things of their own.
+words that mean nothing, or the wordings that were never seen would draw things of their own.  English
+needs more of the captions than French to be understood as well.
 The figures that count are those of evaluate_pictures.py."""
 import os
 
@@ -100,16 +101,6 @@ def held_out_sheet(count=24):
         print(f"{i // 6 + 1}.{i % 6 + 1}  {text}")
 
 
-def strange(text, rng):
-    """The caption with one to three words of random letters somewhere, mostly before it."""
-    words = text.split(" ")
-    for _ in range(rng.integers(1, 4)):
-        letters = rng.integers(ord("a"), ord("z") + 1, rng.integers(2, 9))
-        words.insert(0 if rng.random() < 0.6 else rng.integers(len(words) + 1),
-                     "".join(map(chr, letters)))
-    return " ".join(words)
-
-
 class Noise:
     """x_t = alpha x_0 + sigma n;  v = alpha n - sigma x_0."""
 
@@ -125,7 +116,8 @@ class Noise:
 
 
 def main():
-    args = arguments(__doc__, steps=1000000, batch=32, rate=2e-3, sheet=0, prompt="", muon=1)
+    args = arguments(__doc__, steps=1000000, batch=32, rate=2e-3, sheet=0, prompt="", muon=1,
+                     english=0.68)
     if args.sheet:
         return held_out_sheet(24)
     if args.prompt:
@@ -141,8 +133,8 @@ def main():
         at = np.sort(rng.choice(len(latents), args.batch, replace=False))
         mean, deviation = torch.from_numpy(latents[at]).float().chunk(2, 1)
         texts = ["" if rng.random() < 0.1 else
-                 world.caption(scenes[i], rng, ("en", "fr")[rng.integers(2)]) for i in at]
-        texts = [strange(text, rng) if text and rng.random() < 0.35 else text for text in texts]
+                 world.caption(scenes[i], rng, ("en", "fr")[rng.random() > args.english]) for i in at]
+        texts = [world.strange(text, rng) if text and rng.random() < 0.35 else text for text in texts]
         x = mean + deviation * torch.randn_like(mean)
         even = (rng.random() + np.arange(args.batch) / args.batch) % 1
         t = torch.from_numpy(1000 * even).long()

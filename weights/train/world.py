@@ -549,6 +549,16 @@ def _styled(text, w, rng, lang, template):
     return text + _pick(rng, [', ', ', ', ', style ']) + style
 
 
+def strange(text, rng):
+    """The caption with one to three words of random letters somewhere, mostly before it."""
+    words = text.split(" ")
+    for _ in range(rng.integers(1, 4)):
+        letters = rng.integers(ord("a"), ord("z") + 1, rng.integers(2, 9))
+        words.insert(0 if rng.random() < 0.6 else rng.integers(len(words) + 1),
+                     "".join(map(chr, letters)))
+    return " ".join(words)
+
+
 def caption(scene, rng, lang, held_out=False):
     """One way to say the scene in 'en' or 'fr'; held_out: one of the wordings kept for testing."""
     many = (scene['count'] or 1) > 1 or scene['subject'] == 'mountains'
