@@ -103,8 +103,8 @@ build/fuzz/main.o: RULES += -Dmain=command_main
 endif
 
 # Every allocation and I/O call under a counter that can make one of them fail.
-WRAPPED = malloc calloc realloc strdup strndup open_memstream fopen fstat mmap pread read write fsync \
-          ftruncate posix_fallocate rename link mkdir opendir open
+WRAPPED = malloc calloc realloc strdup strndup open_memstream fopen fstat fcntl mmap pread read write fsync \
+          fchmod ftruncate posix_fallocate rename link mkdir opendir readdir close open
 comma := ,
 faults:
 	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/faulty

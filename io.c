@@ -45,6 +45,29 @@ static bool not_regular(Error *e, const char *path, mode_t mode)
                 "a system file without a size");
 }
 
+/* open, again when a signal came in between. */
+static int open_patiently(const char *path, int flags, mode_t mode)
+{
+    int fd;
+    do fd = open(path, flags, mode);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/* Up to n bytes from an offset on, less only where the file ends; -1: errno says why. */
+static ssize_t read_at(int fd, uint8_t *out, size_t n, off_t from)
+{
+    size_t done = 0;
+    while (done < n) {
+        const ssize_t some = pread(fd, out + done, n - done, from + (off_t)done);
+        if (some < 0 && errno == EINTR) continue;
+        if (some < 0) return -1;
+        if (!some) break;
+        done += (size_t)some;
+    }
+    return (ssize_t)done;
+}
+
 /* Read what cannot be mapped (on some network and user-space file systems) into memory that unmaps
  * like a file. */
 static const uint8_t *read_whole(int fd, size_t size, const char *path, Error *e)
@@ -54,26 +77,20 @@ static const uint8_t *read_whole(int fd, size_t size, const char *path, Error *e
         out_of_memory(e, path, size, "the file");
         return NULL;
     }
-    for (size_t done = 0; done < size; ) {
-        ssize_t n = pread(fd, at + done, size - done, (off_t)done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            if (n) fail_errno(e, path, "cannot read", errno);
-            else fail(e, "%s: became shorter while it was read", path);
-            munmap(at, size);
-            return NULL;
-        }
-        done += (size_t)n;
-    }
-    return at;
+    const ssize_t n = read_at(fd, at, size, 0);
+    if (n == (ssize_t)size) return at;
+    if (n < 0) fail_errno(e, path, "cannot read", errno);
+    else fail(e, "%s: became shorter while it was read", path);
+    munmap(at, size);
+    return NULL;
 }
 
 static bool map_open(File *f, int fd, const char *path, size_t limit, Error *e)
 {
     struct stat s;
-    char byte;
+    uint8_t byte;
     if (fstat(fd, &s)) return fail_errno(e, path, "cannot read", errno);
-    bool more = S_ISREG(s.st_mode) && !s.st_size && read(fd, &byte, 1) != 0;  /* /proc says 0 */
+    bool more = S_ISREG(s.st_mode) && !s.st_size && read_at(fd, &byte, 1, 0) != 0;  /* /proc: 0 */
     if (!S_ISREG(s.st_mode) || more) return not_regular(e, path, s.st_mode);
     unsigned long long size = (unsigned long long)s.st_size;
     if (limit && size > limit)
@@ -106,7 +123,8 @@ static int open_file(const char *path, Error *e)
         fail(e, "out of memory: needed room for a name");
         return -1;
     }
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);   /* never wait for a pipe */
+    const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;      /* never wait for a pipe */
+    int fd = open_patiently(path, flags, 0);
     if (fd >= 0) return fd;
     int reason = errno;
     struct stat s;
@@ -126,8 +144,7 @@ size_t file_head(const char *path, uint8_t *head, size_t n, Error *e)
         close(fd);
         return 0;
     }
-    do some = pread(fd, head, n, 0);
-    while (some < 0 && errno == EINTR);
+    some = read_at(fd, head, n, 0);
     if (some < 0) fail_errno(e, path, "cannot read", errno);
     close(fd);
     return some > 0 ? (size_t)some : 0;
@@ -316,7 +333,8 @@ static bool create_beside(Output *o, const char *beside, int access_mode, Error 
         snprintf(temporary, room, "%.*s.%.200s.fusion-%ld-%d.tmp", (int)folder, beside, name,
                  (long)getpid(), i);
         o->temporary = temporary;
-        o->fd = above_standard(open(temporary, access_mode | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+        const int flags = access_mode | O_CREAT | O_EXCL | O_CLOEXEC;
+        o->fd = above_standard(open_patiently(temporary, flags, 0666));
         if (o->fd >= 0) return true;
         o->temporary = NULL;
         if (errno != EEXIST) break;
@@ -359,8 +377,7 @@ static bool open_standard(Output *o, Error *e)
 static bool open_direct(Output *o, mode_t mode, Error *e)
 {
     if (S_ISDIR(mode)) return fail(e, "%s: cannot write: it is a folder", o->path);
-    do o->fd = open(o->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    while (o->fd < 0 && errno == EINTR);
+    o->fd = open_patiently(o->path, O_WRONLY | O_CLOEXEC | O_NOCTTY, 0);
     o->fd = above_standard(o->fd);
     return o->fd >= 0 || fail_errno(e, o->path, "cannot write", errno);
 }
@@ -449,22 +466,30 @@ bool output_write(Output *o, const void *bytes, size_t n, Error *e)
     return true;
 }
 
+static int sync_file(int fd)
+{
+    int failed;
+    do failed = fsync(fd);
+    while (failed && errno == EINTR);
+    return failed;
+}
+
 /* So that the new name survives a power loss, where the file system can promise that. */
 static void sync_folder(const char *target)
 {
     const char *slash = strrchr(target, '/');
     char *folder = slash ? strndup(target, (size_t)(slash - target) + 1) : strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int fd = folder ? open_patiently(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) : -1;
     free(folder);
     if (fd < 0) return;
-    fsync(fd);
+    sync_file(fd);
     close(fd);
 }
 
 bool output_commit(Output *o, Error *e)
 {
     bool ok = flush(o, e);
-    if (ok && o->target && fsync(o->fd) && errno != EINVAL)
+    if (ok && o->target && sync_file(o->fd) && errno != EINVAL)
         ok = fail_errno(e, o->path, "cannot write", errno);
     if (close(o->fd) && errno != EINTR && ok) ok = fail_errno(e, o->path, "cannot write", errno);
     o->fd = -1;
@@ -523,8 +548,7 @@ bool output_append(Output *o, Output *aside, Error *e)
 {
     if (!flush(aside, e)) return false;
     for (off_t at = 0; ; ) {
-        ssize_t n = pread(aside->fd, aside->buffer, sizeof aside->buffer, at);
-        if (n < 0 && errno == EINTR) continue;
+        const ssize_t n = read_at(aside->fd, aside->buffer, sizeof aside->buffer, at);
         if (n < 0) return fail_errno(e, o->path, "cannot read its temporary data", errno);
         if (n == 0) return true;
         if (!output_write(o, aside->buffer, (size_t)n, e)) return false;
@@ -595,7 +619,7 @@ static const char *size_shown(size_t bytes, char out[32])
 static int scratch_open(const char *path, size_t size, Error *e)
 {
     char shown[32], what[80];
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = open_patiently(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
         fail_errno(e, path, "cannot make the scratch file", errno);
         return -1;

@@ -96,6 +96,7 @@ Json *json_parse_header(const char *text, size_t n, size_t origin, const char *w
 /* text as a JSON string, quotes included, in memory the caller frees; what is no UTF-8 becomes
  * U+FFFD. */
 char *json_quote(const char *text, size_t n);
+void json_print(FILE *out, const char *text, size_t n);            /* the same, and needs none */
 void json_free(Json *root);
 const Json *json_get(const Json *object, const char *key);         /* NULL if absent or no object */
 bool json_is(const Json *string, const char *text);                     /* a string equal to text */

@@ -411,31 +411,44 @@ Json *json_read(const char *path, size_t limit, Error *e)
     return root;
 }
 
+/* The first character of text as a string holds it, in out; *length: how many bytes it took. */
+static size_t quote_one(const uint8_t *text, size_t n, char out[8], size_t *length)
+{
+    const uint8_t c = *text;
+    const bool escaped = c == '"' || c == '\\';
+    *length = utf8_length(text, n);
+    if (!*length) {
+        *length = 1;
+        memcpy(out, "\\ufffd", 6);
+        return 6;
+    }
+    if (c < 0x20 || c == 0x7f) return (size_t)snprintf(out, 8, "\\u%04x", c);
+    out[0] = '\\';
+    memcpy(out + escaped, text, *length);
+    return *length + escaped;
+}
+
 char *json_quote(const char *text, size_t n)
 {
     size_t room;
-    if (!size_mul(n, 6, &room) || !size_add(room, 3, &room)) return NULL;
+    if (!size_mul(n, 6, &room) || !size_add(room, 3 + 8, &room)) return NULL;
     char *quoted = malloc(room), *out = quoted;
     if (!quoted) return NULL;
     *out++ = '"';
-    for (size_t i = 0, length; i < n; i += length) {
-        uint8_t c = (uint8_t)text[i];
-        length = utf8_length((const uint8_t *)text + i, n - i);
-        if (!length) {
-            memcpy(out, "\\ufffd", 6);
-            out += 6;
-            length = 1;
-        } else if (c < 0x20 || c == 0x7f) {
-            out += snprintf(out, 7, "\\u%04x", c);
-        } else {
-            if (c == '"' || c == '\\') *out++ = '\\';
-            memcpy(out, text + i, length);
-            out += length;
-        }
-    }
+    for (size_t i = 0, length; i < n; i += length)
+        out += quote_one((const uint8_t *)text + i, n - i, out, &length);
     *out++ = '"';
     *out = 0;
     return quoted;
+}
+
+void json_print(FILE *out, const char *text, size_t n)
+{
+    char one[8];
+    putc('"', out);
+    for (size_t i = 0, length; i < n; i += length)
+        fwrite(one, 1, quote_one((const uint8_t *)text + i, n - i, one, &length), out);
+    putc('"', out);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -565,12 +565,7 @@ void put_bytes(FILE *out, const char *text, size_t n)
 void print_bytes(const char *text, size_t n) { put_bytes(stdout, text, n); }
 void print_field(const char *text) { print_bytes(text, strlen(text)); }
 
-void print_json_bytes(const char *text, size_t n)
-{
-    char *quoted = json_quote(text, n);
-    fputs(quoted ? quoted : "null", stdout);
-    free(quoted);
-}
+void print_json_bytes(const char *text, size_t n) { json_print(stdout, text, n); }
 void print_json(const char *text) { print_json_bytes(text, strlen(text)); }
 
 static void say_unused(void *self, const Entry *t)

@@ -1,18 +1,24 @@
-/* faults.c - the program with every allocation and I/O call under a counter (make faults): with
- * FAULT=N in the environment the N-th of them fails, with COUNT=FILE their number is written there
- * at the end.  tests/faults.py drives it. */
+/* faults.c - the program with every allocation and I/O call under a counter (make faults).  By the
+ * environment: FAULT=N, the N-th call, and HOW:
+ *     once      it fails (what is meant without HOW); `on`: it and all that follow
+ *     a number  that signal comes before it; 9 is a power cut
+ *     eintr     every call is interrupted once before it does its work
+ *     short     reads and writes do half of what is asked
+ * COUNT=FILE: the number of calls is written there at the end.  tests/faults.py drives it. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <dirent.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static long calls, fault;
+static int on, number, interrupted, halves;
 static const char *count;
 
 static void tell_count(void)
@@ -25,8 +31,12 @@ static void tell_count(void)
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *n = getenv("FAULT");
+    const char *n = getenv("FAULT"), *how = getenv("HOW");
     fault = n ? strtol(n, NULL, 10) : 0;
+    number = how ? (int)strtol(how, NULL, 10) : 0;
+    on = how && !strcmp(how, "on");
+    interrupted = how && !strcmp(how, "eintr");
+    halves = how && !strcmp(how, "short");
     count = getenv("COUNT");
     if (count) atexit(tell_count);
 }
@@ -34,15 +44,31 @@ __attribute__((constructor)) static void begin(void)
 /* Does this call fail?  error: how. */
 static int fails(int error)
 {
-    if (__atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) != fault) return 0;
+    const long n = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+    if (!fault || n < fault || (n > fault && !on)) return 0;
+    if (number) return raise(number), 0;
     errno = error;
     return 1;
 }
 
-#define WRAP(type, name, arguments, values, error, failed)                                     \
+/* The same of a call that a signal may interrupt: each comes twice, and fails at first. */
+static int fails_or_waits(int error)
+{
+    static int second;
+    if (fails(error)) return 1;
+    if (!interrupted || (second = !second) == 0) return 0;
+    errno = EINTR;
+    return 1;
+}
+
+static size_t some(size_t n) { return halves && n > 1 ? n / 2 : n; }
+
+#define WRAP_BY(how, type, name, arguments, values, error, failed)                             \
     type __real_##name arguments;                                                              \
     type __wrap_##name arguments;                                                              \
-    type __wrap_##name arguments { return fails(error) ? (failed) : __real_##name values; }
+    type __wrap_##name arguments { return how(error) ? (failed) : __real_##name values; }
+#define WRAP(...) WRAP_BY(fails, __VA_ARGS__)
+#define WRAP_SLOW(...) WRAP_BY(fails_or_waits, __VA_ARGS__)
 
 WRAP(void *, malloc, (size_t n), (n), ENOMEM, NULL)
 WRAP(void *, calloc, (size_t n, size_t m), (n, m), ENOMEM, NULL)
@@ -52,18 +78,31 @@ WRAP(char *, strndup, (const char *s, size_t n), (s, n), ENOMEM, NULL)
 WRAP(FILE *, open_memstream, (char **p, size_t *n), (p, n), ENOMEM, NULL)
 WRAP(FILE *, fopen, (const char *p, const char *m), (p, m), EMFILE, NULL)
 WRAP(int, fstat, (int fd, struct stat *s), (fd, s), EIO, -1)
+WRAP(int, fcntl, (int fd, int what, int value), (fd, what, value), EMFILE, -1)
 WRAP(void *, mmap, (void *p, size_t n, int a, int b, int fd, off_t o), (p, n, a, b, fd, o), ENOMEM,
      MAP_FAILED)
-WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t o), (fd, p, n, o), EIO, -1)
-WRAP(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n), EIO, -1)
-WRAP(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n), ENOSPC, -1)
-WRAP(int, fsync, (int fd), (fd), EIO, -1)
+WRAP_SLOW(ssize_t, pread, (int fd, void *p, size_t n, off_t o), (fd, p, some(n), o), EIO, -1)
+WRAP_SLOW(ssize_t, read, (int fd, void *p, size_t n), (fd, p, some(n)), EIO, -1)
+WRAP_SLOW(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, some(n)), ENOSPC, -1)
+WRAP_SLOW(int, fsync, (int fd), (fd), EIO, -1)
+WRAP(int, fchmod, (int fd, mode_t m), (fd, m), EIO, -1)
 WRAP(int, ftruncate, (int fd, off_t n), (fd, n), EIO, -1)
 WRAP(int, posix_fallocate, (int fd, off_t o, off_t n), (fd, o, n), 0, ENOSPC)
 WRAP(int, rename, (const char *a, const char *b), (a, b), EDQUOT, -1)
 WRAP(int, link, (const char *a, const char *b), (a, b), EDQUOT, -1)
 WRAP(int, mkdir, (const char *p, mode_t m), (p, m), ENOSPC, -1)
 WRAP(DIR *, opendir, (const char *p), (p), EMFILE, NULL)
+WRAP(struct dirent *, readdir, (DIR *d), (d), EIO, NULL)
+
+/* It closes what it says it could not, as Linux does (H13: EIO on close). */
+int __real_close(int fd);
+int __wrap_close(int fd);
+int __wrap_close(int fd)
+{
+    const int failed = fails_or_waits(EIO), error = errno, done = __real_close(fd);
+    errno = failed ? error : errno;
+    return failed ? -1 : done;
+}
 
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
@@ -73,6 +112,5 @@ int __wrap_open(const char *path, int flags, ...)
     va_start(args, flags);
     const mode_t mode = flags & O_CREAT ? (mode_t)va_arg(args, int) : 0;
     va_end(args);
-    return fails(EMFILE) ? -1 : __real_open(path, flags, mode);
+    return fails_or_waits(EMFILE) ? -1 : __real_open(path, flags, mode);
 }
-

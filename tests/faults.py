@@ -1,14 +1,18 @@
-"""Every allocation and every I/O call of a run fails once: what the command says, and what it leaves.
+"""Every allocation and every I/O call of a run fails: what the command says, and what it leaves.
 
     python3 tests/faults.py build/faults/faulty [--each 40]      standard library alone
 
-For each verb the calls are counted, then one of them fails a run: the first hundred and a spread of
---each over the rest (0: all).  The run must end with exit 1 and one line, or, where the call did not
-matter, with the same output as without; no output, no temporary and no leak (the program is built with
-AddressSanitizer) may be left.  Closes with `N passed, N failed`."""
+For each verb the calls are counted; then, at the first twenty and a spread of --each over the rest (0: all),
+    one call fails; it and all that follow fail; SIGINT, SIGTERM or SIGHUP comes; the power is cut (SIGKILL),
+the last three at a tenth of the places each.  A failure must end with exit 1 and one line or, where the call did
+not matter, with the same output as without; a signal with death by it; and whatever happened, an output is the
+old one or the new one, whole, no temporary is left (but after a power cut) and no leak (the program is built with
+AddressSanitizer).  Two more runs must change nothing at all: one where every call is interrupted once (EINTR), one
+where reads and writes do half of what is asked.  Closes with `N passed, N failed`."""
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,12 +39,23 @@ RUNS = {
               "-o", "out/x.wav", "--spectrogram", "out/x.png"],
     "embed": ["embed", *CLIP, "-p", "a cat", CAT, "-q", "-t", "1", "-o", "out/x.safetensors"],
     "embed sound": ["embed", *CLAP, "-p", "a dog", DOG, "-q", "-t", "1", "-o", "out/x.safetensors"],
+    "embed json": ["embed", *CLIP, "-p", "a cat", "-q", "-t", "1", "-o", "out/x.json"],
+    "embed npy": ["embed", *CLIP, "-p", "a cat", "-q", "-t", "1", "-o", "out/x.npy", "--scratch", "out/scratch"],
+    "score": ["score", *CLIP, "-p", "a cat", "-p", "a dog", CAT, "-t", "1", "--json"],
     "classify": ["classify", *CLIP, "--labels", "a cat,a dog", CAT, "-t", "1"],
     "tokenize": ["tokenize", *CLIP, "-p", "a photo of a cat", "-v"],
     "inspect": ["inspect", os.path.join(M, "sd1")],
     "compare": ["compare", os.path.join(M, "adapters", "latents-plain.safetensors"),
                 os.path.join(M, "adapters", "latents-plain.safetensors")],
+    "inspect files": ["inspect", CAT, DOG, os.path.join(M, "adapters", "word.safetensors"), "--json", "--sha256"],
+    "verify": ["verify", "in/made.png", *SD, "-t", "1"],
+    "help": ["help", "image"],
+    "config": ["version", "--json", "--config", "in/quiet.conf"],
     "index": ["index", "in", *CLIP, "-t", "1", "-o", "out/x.index"],
+    "index again": ["index", "in", *CLIP, "-t", "1", "-o", "in/made.index"],
+    "index merge": ["index", "--merge", "in/made.index", "-o", "out/x.index", "-t", "1"],
+    "search": ["search", "in/made.index", *CLIP, "-p", "a cat", "--minus", "a dog", "-t", "1", "--json"],
+    "organize --apply": ["organize", "in", *CLIP, "--labels", "a cat,a dog", "-t", "1", "--apply"],
     "organize": ["organize", "in", *CLIP, "--labels", "a cat,a dog", "-t", "1"],
     "duplicates": ["duplicates", "in", *CLIP, "-t", "1"],
     "caption": ["caption", CAT, DOG, *JOIN],
@@ -53,10 +68,21 @@ RUNS = {
 }
 
 
-def begin(folder):
+MADE = {}                                        # what `verify` and `search` read, made once: name -> bytes
+REFUSES_OLD = ("index", "index merge", "story")  # an old file in its place is another case there
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def begin(folder, old=()):
+    """A fresh folder, with files in it that the run would replace."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(os.path.join(folder, "in"))
     os.makedirs(os.path.join(folder, "out"))
+    for name, content in [*MADE.items(), *((n, b"old") for n in old if n.startswith("out/"))]:
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+        with open(os.path.join(folder, name), "wb") as f:
+            f.write(content)
+        os.utime(os.path.join(folder, name), (1e9, 1e9))
     for name in ("a.png", "b.png"):
         shutil.copy(CAT, os.path.join(folder, "in", name))
         os.utime(os.path.join(folder, "in", name), (1e9, 1e9))
@@ -66,7 +92,7 @@ def begin(folder):
 
 def files(folder):
     found = {}
-    for here, _, names in os.walk(os.path.join(folder, "out")):
+    for here, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(here, name)
             with open(path, "rb") as f:
@@ -74,25 +100,47 @@ def files(folder):
     return found
 
 
-def run(program, words, folder, **environment):
-    begin(folder)
+def run(program, words, folder, old=(), **environment):
+    begin(folder, old)
     done = subprocess.run([program, *words], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL,
                           timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
     return done, files(folder)
 
 
-def judge(done, left, plain, whole):
+def half(left, before, whole, cut):
+    """Names of files that are neither old nor new, of files that are gone, and of what should not be there."""
+    wrong = [n for n in left if left[n] not in (before.get(n), whole.get(n)) and not (cut and ".fusion-" in n)]
+    lost = [n for n in before if n not in left and before[n] not in left.values()]
+    return sorted(wrong + lost)
+
+
+def judge(done, how, plain, changed):
+    """changed: what is left is not what the run without faults leaves."""
+    if how.isdigit() and done.returncode != -int(how):
+        return "" if done.returncode == 0 and not changed else f"exit {done.returncode}, want that signal"
+    if how.isdigit():
+        return ""
     if done.returncode == 0:
-        same = left == whole and done.stdout == plain.stdout
-        told = done.stderr != plain.stderr              # a file of many was skipped
+        same = not changed and done.stdout == plain.stdout
+        told = done.stderr != plain.stderr and how == "once"              # a file of many was skipped
         return "" if same or told else "exit 0 with other results"
+    if how in ("eintr", "short"):
+        return f"exit {done.returncode}: {done.stderr[-300:]!r}"
     if done.returncode != 1:
         return f"exit {done.returncode}: {done.stderr[-300:]!r}"
-    lines = [l for l in done.stderr.splitlines() if not l.startswith(b"seed ")]
-    if len(lines) != 1 or not lines[0].startswith(b"fusion: "):
-        return f"says {done.stderr[-300:]!r}"
-    half = [n for n in left if left[n] != whole.get(n)]       # of several outputs some may be whole
-    return f"left {sorted(half)}" if half else ""
+    lines = [l for l in done.stderr.splitlines() if l.startswith(b"fusion: ")]
+    others = [l for l in done.stderr.splitlines() if not l.startswith((b"seed ", b"fusion: ", b"stays: ",
+                                                                      b"skipped: ", b"taken back by: "))]
+    return f"says {done.stderr[-300:]!r}" if len(lines) != 1 or others else ""
+
+
+def places(calls, each):
+    """Which calls are tried, and how: HOW -> numbers."""
+    at = list(range(1, calls + 1))
+    if each:
+        at = at[:20] + at[20::max(1, (calls - 20) // each)]
+    turns = {str(int(s)): at[5 + i::30] for i, s in enumerate(SIGNALS)}
+    return {"once": at, "on": at[::5], "9": at[3::10], **turns, "eintr": [1], "short": [1]}
 
 
 def main():
@@ -103,28 +151,35 @@ def main():
     args = p.parse_args()
     program, passed, failed = os.path.abspath(args.program), 0, 0
     folder = tempfile.mkdtemp()
+    for name, words in (("in/made.png", ["image", *SD, "-p", "a cat", *SMALL, "-o", "in/made.png"]),
+                        ("in/made.index", ["index", "in", *CLIP, "-t", "1", "-q", "-o", "in/made.index"])):
+        MADE[name] = run(program, words, os.path.join(folder, "run"))[1][name]
+    MADE["in/quiet.conf"] = b"quiet = true\n"
     for name, words in RUNS.items():
         if args.only not in name:
             continue
-        number = os.path.join(folder, "calls")
-        plain, whole = run(program, words, os.path.join(folder, "run"), COUNT=number)
+        number, here = os.path.join(folder, "calls"), os.path.join(folder, "run")
+        _, whole = run(program, words, here)
+        old = whole if name not in REFUSES_OLD else ()
+        plain, whole = run(program, words, here, old, COUNT=number)
         if plain.returncode:
             sys.exit(f"{name}: {plain.stderr!r}")
         with open(number) as f:
             calls = int(f.read())
-        at = range(1, calls + 1)
-        if args.each:
-            step = max(1, (calls - 20) // args.each)
-            at = sorted(set(range(1, min(calls, 20) + 1)) | set(range(21, calls + 1, step)))
-        bad = 0
-        for n in at:
-            done, left = run(program, words, os.path.join(folder, "run"), FAULT=str(n))
-            wrong = judge(done, left, plain, whole)
-            bad += bool(wrong)
-            if wrong and bad <= 5:
-                print(f"FAILED {name}, call {n} of {calls}: {wrong}", flush=True)
-        passed, failed = passed + len(at) - bad, failed + bad
-        print(f"{name}: {len(at)} of {calls} calls", flush=True)
+        begin(here, old)
+        before, bad, tried = files(here), 0, 0
+        for how, at in places(calls, args.each).items():
+            for n in at:
+                done, left = run(program, words, here, old, FAULT=str(n), HOW=how)
+                wrong = judge(done, how, plain, left != whole)
+                skipped = done.returncode == 0 and done.stderr != plain.stderr    # told: one file of many
+                torn = [] if skipped else half(left, before, whole, how == "9")
+                wrong += f" left {torn}" if torn else ""
+                bad, tried = bad + bool(wrong), tried + 1
+                if wrong and bad <= 5:
+                    print(f"FAILED {name}, {how} at call {n} of {calls}: {wrong}", flush=True)
+        passed, failed = passed + tried - bad, failed + bad
+        print(f"{name}: {tried} runs, {calls} calls", flush=True)
     shutil.rmtree(folder)
     print(f"{passed} passed, {failed} failed")
     return failed != 0
