@@ -107,11 +107,29 @@ WRAPPED = malloc calloc realloc strdup strndup open_memstream fopen fstat fcntl 
           fchmod ftruncate posix_fallocate rename link mkdir opendir readdir close open
 comma := ,
 faults:
-	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/faulty
+	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/faulty build/faults/replay
+	sh tests/replay.sh build/faults/replay
 	python3 tests/faults.py build/faults/faulty --each $(EACH)
 EACH    = 0
+FAULTY  = $(addprefix -Wl$(comma)--wrap=,$(WRAPPED))
 $(BUILD)/faulty: tests/faults.c $(OBJECTS)
-	$(COMPILE) $< $(OBJECTS) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED)) -lm $(LOADER) -o $@
+	$(COMPILE) $^ $(FAULTY) -lm $(LOADER) -o $@
+# The fuzz targets on their corpora, with the same faults; what they do themselves is spared.
+$(BUILD)/replay: tests/fuzz/fuzz.c tests/faults.c $(filter-out $(BUILD)/main.o,$(OBJECTS))
+	$(COMPILE) -Dmain=command_main -c main.c -o $(BUILD)/replayed.o
+	$(COMPILE) -DREPLAY -c tests/fuzz/fuzz.c -o $(BUILD)/targets.o
+	objcopy $(foreach name,$(WRAPPED),--redefine-sym $(name)=__real_$(name)) $(BUILD)/targets.o
+	$(COMPILE) $(BUILD)/targets.o $(BUILD)/replayed.o $(filter-out $<,$^) $(FAULTY) -lm $(LOADER) -o $@
+
+# What the tests reach: every test, the fuzzers' corpora, hostile inputs and faults, by gcov.
+coverage:
+	rm -rf build/coverage
+	$(MAKE) BUILD=build/coverage PROGRAM=build/coverage/fusion OPENMP=0 \
+	    CFLAGS="-O1 --coverage" build/coverage/replay build/coverage/faulty test
+	sh tests/replay.sh build/coverage/replay
+	python3 tests/hostile.py --fusion build/coverage/fusion
+	python3 tests/faults.py build/coverage/faulty --each 40
+	python3 tests/coverage.py build/coverage
 
 bench: $(PROGRAM)
 	./$(PROGRAM) bench

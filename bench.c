@@ -333,11 +333,13 @@ static bool bench_models(const Args *a, double peak, Error *e)
         { "audioldm", bench_audioldm } };
     bool ok = true, any = false;
     for (size_t i = 0; ok && i < countof(parts); i++) {
-        Error none = { 0 };
-        char *folder = model_part(a, parts[i].name, &none);
-        if (!folder) continue;
+        if (!part_given(a, parts[i].name, e)) {
+            if (e->code) return false;
+            continue;
+        }
+        char *folder = model_part(a, parts[i].name, e);
         any = true;
-        ok = parts[i].bench(a, folder, peak, e);
+        ok = folder && parts[i].bench(a, folder, peak, e);
         free(folder);
     }
     if (any) return ok;

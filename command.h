@@ -81,6 +81,8 @@ unsigned verb_bit(const char *name);
  * the folder part/ of the bundle -m; or -m itself, if it is such a model.  The caller frees; NULL
  * with e: none, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
+/* Whether there is such a part; false with e where that cannot be told, as of a config that is broken. */
+bool part_given(const Args *a, const char *part, Error *e);
 /* The folder that a model's tokenizer comes from, when it is not its own: --tokenizer; for a
  * checkpoint in one file that has none beside it, the CLIP model's.  The caller frees; NULL: its
  * own. */
@@ -94,8 +96,8 @@ bool fusion_begin(struct Fusion *f, Args *a, bool sees, bool hears, Error *e);
 /* What -m names, without looking into it: -m, $FUSION_MODEL, weights/tiny beside the program. */
 char *model_path(const Args *a, Error *e);
 /* "clip", "sd", "audioldm", "clap" or NULL: what kind of model a folder holds, by its config, or a
- * checkpoint, by its tensors. */
-const char *model_kind(const char *path);
+ * checkpoint, by its tensors; NULL with e: its config cannot be read. */
+const char *model_kind(const char *path, Error *e);
 
 /* Threads and instruction set as asked. */
 bool choose_machine(const Args *a, Error *e);

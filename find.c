@@ -24,10 +24,10 @@ typedef struct {
 /* ---- the models ------------------------------------------------------------------------------ */
 
 /* Both parts of a bundle; where --clip or --clap stands without -m, what was named alone. */
-static bool is_wanted(const Args *a, int kind)
+static bool is_wanted(const Args *a, int kind, Error *e)
 {
     if (kind == SOUNDS ? a->clap : a->clip) return true;
-    return !((a->clip || a->clap) && !a->model) && part_given(a, parts[kind]);
+    return !((a->clip || a->clap) && !a->model) && part_given(a, parts[kind], e);
 }
 
 static bool open_part(Finder *k, int kind)
@@ -45,9 +45,9 @@ static bool open_parts(Finder *k)
 {
     bool any = false;
     for (int kind = 0; kind < KINDS; kind++) {
-        if (!is_wanted(k->a, kind)) continue;
-        if (!open_part(k, kind)) return false;
-        any = true;
+        const bool wanted = is_wanted(k->a, kind, k->e);
+        if (k->e->code || (wanted && !open_part(k, kind))) return false;
+        any |= wanted;
     }
     if (any) return true;
     free(model_part(k->a, "clip", k->e));                  /* it says what is there */
@@ -294,7 +294,8 @@ static bool open_search(Finder *k, const Index *x, const Query *q, bool answers[
     int kinds = 0;
     for (int kind = 0; kind < KINDS; kind++) {
         if (!x->count[kind] || !can_answer(q, kind)) continue;
-        if (!is_wanted(k->a, kind)) {
+        if (!is_wanted(k->a, kind, k->e)) {
+            if (k->e->code) return false;
             if (!lacks) lacks = parts[kind];
             continue;
         }

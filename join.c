@@ -345,6 +345,7 @@ static void print_verdict(const Args *a, const Verdict *v)
 int verb_check(Args *a, Error *e)
 {
     const bool text = a->prompt, sees = a->image, hears = a->audio;
+    bool opens = sees;
     Fusion f;
     Picture p = { 0 };
     Sound s = { 0 };
@@ -353,7 +354,8 @@ int verb_check(Args *a, Error *e)
     if (text + sees + hears < 2)
         return misuse(e, "check: want two or three of -p TEXT, --image FILE, --audio FILE"), 2;
     if ((sees && !read_picture(&p, a->image, e)) || (hears && !read_sound(&s, a->audio, e))
-        || !fusion_begin(&f, a, sees || part_given(a, "clip"), hears, e)) {
+        || (!opens && !(opens = part_given(a, "clip", e)) && e->code)
+        || !fusion_begin(&f, a, opens, hears, e)) {
         picture_free(&p);
         sound_free(&s);
         return 1;

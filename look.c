@@ -456,8 +456,9 @@ static bool inspect_bundle(Args *a, const char *folder, const char *class, Error
 
 static bool inspect_folder(Args *a, const char *folder, Error *e)
 {
-    const char *kind = model_kind(folder);
+    const char *kind = model_kind(folder, e);
     char class[64];
+    if (e->code) return false;
     for (size_t i = 0; kind && i < countof(kinds); i++)
         if (!strcmp(kind, kinds[i].name)) return kinds[i].inspect(a, folder, e);
     folder_class(folder, class, sizeof class);

@@ -662,10 +662,11 @@ char *model_path(const Args *a, Error *e)
     return NULL;
 }
 
-static bool holds(const char *folder, const char *name)
+static bool holds(const char *folder, const char *name, Error *e)
 {
     char *path = path_join(folder, name);
     bool found = path && (file_exists(path) || folder_exists(path));
+    if (!path) fail(e, "%s: out of memory: needed room for a name", folder);
     free(path);
     return found;
 }
@@ -701,12 +702,14 @@ static const char *file_kind(const char *path)
     return kind;
 }
 
-const char *model_kind(const char *folder)
+const char *model_kind(const char *folder, Error *e)
 {
     if (file_exists(folder)) return file_kind(folder);
-    const bool pipeline = holds(folder, "model_index.json");
-    char *path = path_join(folder, pipeline ? "model_index.json" : "config.json");
-    Json *config = path ? json_read(path, 1 << 20, &(Error){ 0 }) : NULL;
+    const bool pipeline = holds(folder, "model_index.json", e);
+    const char *name = pipeline ? "model_index.json" : "config.json";
+    char *path = e->code ? NULL : path_join(folder, name);
+    if (!path) return fail(e, "%s: out of memory: needed room for a name", folder), NULL;
+    Json *config = file_exists(path) ? json_read(path, 1 << 20, e) : NULL;
     const Json *type = config ? json_get(config, "model_type") : NULL, *class =
         config ? json_get(config, pipeline ? "_class_name" : "architectures") : NULL;
     const char *kind = NULL;
@@ -719,11 +722,11 @@ const char *model_kind(const char *folder)
     }
     json_free(config);
     free(path);
-    return kind || pipeline || !open_clip_is(folder) ? kind : "clip";
+    return kind || pipeline || e->code || !open_clip_is(folder) ? kind : "clip";
 }
 
-/* False, with e, when the folder's config.json is broken or tells of another model. */
-static bool config_readable(const char *folder, const char *want, Error *e)
+/* False, with e, when the folder's config.json tells of another model. */
+static bool config_agrees(const char *folder, const char *want, Error *e)
 {
     char *path = path_join(folder, "config.json");
     Json *config = path ? json_read(path, 1 << 20, e) : NULL;
@@ -758,19 +761,20 @@ static void no_checkpoint(const char *path, size_t i, Error *e)
 static void no_model(const char *path, const char *part, Error *e)
 {
     const size_t i = part_number(part);
-    const char *kind = folder_exists(path) ? model_kind(path) : NULL;
+    const char *kind = folder_exists(path) ? model_kind(path, e) : NULL;
     if (file_exists(path)) no_checkpoint(path, i, e);
     else if (!folder_exists(path))
         fail(e, "%s: no such file or folder, want a model folder", path);
     else if (kind)
         fail(e, "%s: model: found %s, want %s", path, parts[part_number(kind)].folder,
              parts[i].name);
-    else if (!holds(path, "config.json") || !parts[i].type
-             || config_readable(path, parts[i].type, e))
+    else if (!holds(path, "config.json", e) || !parts[i].type
+             || config_agrees(path, parts[i].type, e))
         fail(e, "%s: no model here, want %s", path, parts[i].want);
 }
 
-char *model_part(const Args *a, const char *part, Error *e)
+/* The folder that would be this part; right: it is.  NULL, and wrong with e: that cannot be told. */
+static char *find_part(const Args *a, const char *part, bool *right, Error *e)
 {
     const char *given = *(const char *const *)((const char *)a + parts[part_number(part)].given);
     char *path = given ? strdup(given) : model_path(a, e);
@@ -779,14 +783,32 @@ char *model_part(const Args *a, const char *part, Error *e)
         return NULL;
     }
     char *inside = given ? NULL : path_join(path, part);
+    if (!given && !inside) fail(e, "--%s: out of memory: needed room for a name", part);
     if (inside && folder_exists(inside)) {
         free(path);
         path = inside;
         inside = NULL;
     }
     free(inside);
-    const char *kind = model_kind(path);
-    if (kind && !strcmp(kind, part)) return path;
+    const char *kind = e->code ? NULL : model_kind(path, e);
+    *right = kind && !strcmp(kind, part);
+    if (!e->code) return path;
+    free(path);
+    return NULL;
+}
+
+bool part_given(const Args *a, const char *part, Error *e)
+{
+    bool right = false;
+    free(find_part(a, part, &right, e));
+    return right;
+}
+
+char *model_part(const Args *a, const char *part, Error *e)
+{
+    bool right = false;
+    char *path = find_part(a, part, &right, e);
+    if (right || !path) return path;
     no_model(path, part, e);
     free(path);
     return NULL;

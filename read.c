@@ -5,21 +5,13 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-bool part_given(const Args *a, const char *part)
-{
-    Error none = { 0 };
-    char *folder = model_part(a, part, &none);
-    free(folder);
-    return folder != NULL;
-}
-
 /* CLAP when the options give it alone; of two models, when the first file is a sound. */
-static bool is_for_sounds(const Args *a)
+static bool is_for_sounds(const Args *a, Error *e)
 {
     const Texts *files = &a->options->operands;
     if (!a->clap != !a->clip) return a->clap != NULL;
-    if (!part_given(a, "clap")) return false;
-    return !part_given(a, "clip") || (files->count && is_wav(files->at[0]));
+    if (!part_given(a, "clap", e)) return false;
+    return !part_given(a, "clip", e) || (files->count && is_wav(files->at[0]));
 }
 
 /* Count a text of n tokens, one picture, one window of sound. */
@@ -93,7 +85,8 @@ static bool reader_open(Reader *r, Args *a, const Texts *texts, int files, bool 
 {
     Stage stages[2];
     *done = a->plan;
-    if (!reader_model(r, a, is_for_sounds(a), e)
+    *r = (Reader){ .hears = is_for_sounds(a, e) };
+    if (e->code || !reader_model(r, a, r->hears, e)
         || !reader_plan(r, texts, (size_t)files, stages, e)) return false;
     if (a->plan) print_plan(a, stages, 2);
     return a->plan || reader_begin(r, a, stages, e);

@@ -18,8 +18,6 @@ typedef struct {
     Trace *trace;
 } Reader;
 
-/* Whether the options give this part of the model, "clip" or "clap". */
-bool part_given(const Args *a, const char *part);
 /* Open CLAP or CLIP; nothing computes yet.  reader_close takes a reader that failed, too; it
  * returns ok, or false where the trace could not be written. */
 bool reader_model(Reader *r, Args *a, bool hears, Error *e);

@@ -1,5 +1,6 @@
 /* fuzz.c - one fuzz target a parser, in one program that goes by its own name: fuzz_png is the parser
- * of PNG.  Built with libFuzzer (make fuzz), or with -DREPLAY as a plain program that runs files once:
+ * of PNG.  Built with libFuzzer (make fuzz), or with -DREPLAY as a plain program that runs the files it
+ * is given, again with faults (make faults):
  *     fuzz_png tests/fuzz/png/...
  * Beside what sanitizers see, every refusal must be one printable line with a code, and whatever is
  * accepted must be whole. */
@@ -227,8 +228,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 }
 
 #ifdef REPLAY
+/* tests/faults.c, which is linked with it: the n-th call from here fails (0: none); calls since then. */
+void fault_at(long n);
+long fault_calls(void);
+
+/* Every file once as it is, then with up to PLACES of its allocations and I/O calls failing, one a run. */
 int main(int argc, char **argv)
 {
+    enum { PLACES = 24 };
     LLVMFuzzerInitialize(&argc, &argv);
     for (int i = 1; i < argc; i++) {
         File f;
@@ -237,7 +244,14 @@ int main(int argc, char **argv)
             fprintf(stderr, "%s\n", e.text);
             return 1;
         }
+        fault_at(0);
         LLVMFuzzerTestOneInput(f.at, f.size);
+        const long calls = fault_calls();
+        for (long k = 0; k < calls && k < PLACES; k++) {
+            fault_at(calls <= PLACES ? k + 1 : 1 + (k * calls + i % PLACES) / PLACES);
+            LLVMFuzzerTestOneInput(f.at, f.size);
+        }
+        fault_at(0);
         file_unmap(&f);
     }
     return 0;
