@@ -151,8 +151,9 @@ bool style_apply(const char *path, const char *name, const char *prompt, const c
             out[1] = joined(negative ? negative : "", ", ", s.negative ? s.negative : "", e);
     }
     lines_free(&l);
-    if (!e->code) return true;
-    free(out[0]);
-    free(out[1]);
-    return false;
+    for (int i = 0; i < 2 && e->code; i++) {
+        free(out[i]);
+        out[i] = NULL;
+    }
+    return !e->code;
 }

@@ -33,6 +33,8 @@ RUNS = {
     "image views": ["image", *SD, "-p", "a cat", *SMALL, "--film", "out/f.png", "--heatmap", "out/maps",
                     "--trace", "out/t.safetensors", "-o", "out/x.png"],
     "image -b": ["image", *SD, "-p", "a", *SMALL, "-b", "2", "--contact-sheet", "out/s.png", "-o", "out/%d.png"],
+    "image list": ["image", *SD, "--prompt-file", "in/prompts.txt", "--style", "wide", "--styles", "in/styles.tsv",
+                   "--save-config", "out/x.conf", *SMALL, "-o", "out/%d.png"],
     "image --lora": ["image", *SD, "-p", "a", *SMALL, "--lora",
                      os.path.join(M, "adapters", "lora-kohya.safetensors"), "-o", "out/x.png"],
     "audio": ["audio", *HEAR, "-p", "a dog", "--steps", "1", "--seconds", "0.2", "--seed", "1", "-q", "-t", "1",
@@ -155,6 +157,8 @@ def main():
                         ("in/made.index", ["index", "in", *CLIP, "-t", "1", "-q", "-o", "in/made.index"])):
         MADE[name] = run(program, words, os.path.join(folder, "run"))[1][name]
     MADE["in/quiet.conf"] = b"quiet = true\n"
+    MADE["in/prompts.txt"] = b"a (cat:1.2)\nanother\n\xef\xbb\xbfa third\n"
+    MADE["in/styles.tsv"] = b"wide\t{prompt}, wide\tdull\nold\told {prompt}\nplain\tplain\n"
     for name, words in RUNS.items():
         if args.only not in name:
             continue
