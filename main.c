@@ -800,7 +800,9 @@ static char *find_part(const Args *a, const char *part, bool *right, Error *e)
 bool part_given(const Args *a, const char *part, Error *e)
 {
     bool right = false;
-    free(find_part(a, part, &right, e));
+    Error inner = { 0 };
+    free(find_part(a, part, &right, &inner));
+    if (inner.code == 1) fail(e, "%s", inner.text);        /* 2: no model is named at all */
     return right;
 }
 

@@ -141,9 +141,8 @@ static bool set(const Options *o, const Opt *row, Place at, const char *text, Er
     case OPT_SEED:
         return opt_read_whole(text, to)
                || refuse(row, at, e, text, "a whole number in 0..18446744073709551615");
-    case OPT_SIZE: return read_size(text, to) || refuse(row, at, e, text, "a size as 64M or 2G");
+    default: return read_size(text, to) || refuse(row, at, e, text, "a size as 64M or 2G");
     }
-    return false;
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
