@@ -50,6 +50,11 @@ TEST(phrase_files_say_where_they_are_wrong)
     TOLD("[sound]\nwind | wind | \xe9t\xe9\n",
          ":2: found bytes that are not UTF-8, want UTF-8 text");
     TOLD("[sound]\nwind\0| a | b\n", ": found a zero byte, want a phrase file");
+    char *many = malloc(20001 * 24 + 16);
+    size_t n = (size_t)sprintf(many, "[place]\n");
+    for (int i = 0; i <= 20000; i++) n += (size_t)sprintf(many + n, "p%d | a | b\n", i);
+    CHECK_STR(told(many, n), ":20002: [place]: found more than 20000 phrases, want fewer");
+    free(many);
     TOLD("[place]\na|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q|r|s|t|u|v|w|x|y|z|a|b|c|d|e|f|g\n",
          ":2: fields: found more than 32, want fewer");
 }

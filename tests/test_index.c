@@ -356,7 +356,29 @@ TEST(a_broken_index_is_refused)
     write_enemy(w);
     CHECK(index_open(&x, file, &e) && !index_search(&x, PICTURES, query, 2, hits, &found, &e));
     CHECK(strstr(e.text, "row 0 is not finite") != NULL);
+    Alike *pairs = NULL;
+    size_t count = 0;
+    e = (Error){ 0 };
+    CHECK(!index_alike(&x, PICTURES, 0.5, &pairs, &count, &e) && !pairs);
+    CHECK(strstr(e.text, "row 0 is not finite") != NULL);
+    e = (Error){ 0 };
+    CHECK(!index_of_model(&x, PICTURES, sum, DIM + 1, &e));
+    CHECK(strstr(e.text, "found vectors of 37, this model has 38") != NULL);
     index_close(&x);
+
+    write_enemy(good);                                     /* the header one byte longer */
+    FILE *f = fopen(file, "rb+");
+    static uint8_t bytes[4096];
+    const size_t size = fread(bytes + 1, 1, sizeof bytes - 1, f);
+    const size_t header = bytes[1] | (size_t)bytes[2] << 8;
+    memmove(bytes, bytes + 1, 8 + header);
+    bytes[8 + header] = ' ';
+    bytes[0] = (uint8_t)(header + 1);
+    bytes[1] = (uint8_t)((header + 1) >> 8);
+    rewind(f);
+    CHECK(fwrite(bytes, 1, size + 1, f) == size + 1 && !fclose(f));
+    e = (Error){ 0 };
+    CHECK(!index_open(&x, file, &e) && strstr(e.text, "want a multiple of 4"));
     end();
 }
 

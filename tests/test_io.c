@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -1323,6 +1324,17 @@ TEST(safetensors_written)
     CHECK_ERROR(e, path, "tensor 'x': dimension 0 is -1");
     e.code = 0;
     CHECK(!safe_add(s, "__metadata__", F32, 0, NULL, many, &e));
+    CHECK(safe_begin(s, "z", "U8", 1, (const int[]){ 4 }, &e) && safe_more(s, "abc", 3, &e));
+    e.code = 0;
+    CHECK(!safe_begin(s, "w", "U8", 0, NULL, &e));                /* z is not whole */
+    CHECK_ERROR(e, path, "tensor \"z\": its bytes end at 3, want 4");
+    e.code = 0;
+    CHECK(!safe_begin(s, "w", "F4", 0, NULL, &e));
+    CHECK_ERROR(e, path, "tensor 'w': F4 is not written");
+    e.code = 0;
+    CHECK(!safe_begin(s, "w", "I64", 2, (const int[]){ INT_MAX, INT_MAX }, &e));
+    CHECK_ERROR(e, path, "tensor 'w': dimension 1 is 2147483647: negative or too large");
+    CHECK(safe_more(s, "d", 1, &e));
     CHECK(safe_add(s, "y", F32, 0, NULL, many, &e));             /* a refused one leaves no trace */
     safe_discard(s);
     safe_discard(NULL);

@@ -331,6 +331,13 @@ TEST(more_texts_than_a_file_needs_are_refused)
     for (int i = 0; i < 1025; i++) add(&b, "#x\n", 3);
     add(&b, "1 1 255\nAAA", 11);
     REFUSED(b.at, b.n, "texts, found more than 1024");
+    const size_t most = TEXT_LIMIT;
+    char *long_one = malloc(most + 32);
+    memcpy(long_one, "P6\n#", 4);
+    memset(long_one + 4, 'x', most + 1);
+    memcpy(long_one + 5 + most, "\n1 1 255\nAAA", 13);
+    REFUSED(long_one, most + 18, "wanted at most 16777216 together");
+    free(long_one);
 }
 
 /* ---- PNG ------------------------------------------------------------------------------------- */
@@ -600,6 +607,18 @@ TEST(broken_deflate_is_refused)                                   /* D19 */
     bits(&z, 1, 3);
     bits(&z, 0, 30);
     REFUSED_DATA(&d, "a repeat of nothing");
+    z = zlib(&d);                                  /* one distance, its code 0, and then a 1 */
+    bits(&z, 5, 3);
+    bits(&z, 1, 5);                                               /* 258 literals and lengths */
+    bits(&z, 0, 5);                                               /* 1 distance */
+    bits(&z, 14, 4);                                              /* 18 lengths of their codes */
+    for (int i = 0; i < 18; i++) bits(&z, i == 2 ? 1 : i == 15 || i == 17 ? 2 : 0, 3);
+    code(&z, 2, 2);                                               /* a zero: 1 bit */
+    code(&z, 0, 1), bits(&z, 127, 7), code(&z, 0, 1), bits(&z, 106, 7);      /* 255 have none */
+    code(&z, 3, 2), code(&z, 3, 2), code(&z, 2, 2);               /* end: 2, length 3: 2, distance: 1 */
+    code(&z, 0, 1), code(&z, 3, 2), code(&z, 1, 1);
+    bits(&z, 0, 20);
+    REFUSED_DATA(&d, "a code that stands for nothing");
     d.n = 0;
     add(&d, "\x78\x9c\1\4\0\0\0abcd", 11);
     REFUSED_DATA(&d, "two lengths disagree");
@@ -708,6 +727,11 @@ TEST(broken_jpeg_is_refused)                                      /* D22 */
     add(&c, "\xff\xd9", 2);
     REFUSED(c.at, c.n, "found no scan of it");
     REFUSED("\xff\xd8\xff\xd9", 4, "no frame header");
+    REFUSED("\xff\xd8\xff\xc0\0\x0e\x08\0\1\0\1\2\1\x11\0\2\x11\0", 18, "found 2 components, wanted 1, 3 or 4");
+    c = b;
+    const size_t sof = marker(&b, 0xc0);
+    for (int i = 0; i < 3; i++) c.at[sof + 11 + 3 * i] = 0x22;           /* twelve blocks */
+    REFUSED(c.at, c.n, "found 12 blocks an MCU, wanted at most 10");
     for (size_t n = 2; n < b.n; n++) REFUSED(b.at, n, "");
     for (size_t n = scan + 20; n + 12 < b.n; n += 5) {           /* cut, and an end put behind it */
         c = b;
@@ -762,6 +786,7 @@ TEST(restarts_must_come_in_order)
     add(&c, b.at + first, b.n - first);
     ACCEPTED(&p, c.at, c.n);
     picture_free(&p);
+    REFUSED(b.at, first, "found the end of the file, wanted restart 0");
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */

@@ -217,6 +217,13 @@ TEST(lines_are_what_is_not_blank)
         { "", 0, "found no line with text" },
         { "a\nb\xc3\n", 5, ":2: found bytes that are no UTF-8" },
         { "a\0b", 3, "found a zero byte, want a text file" } };
+    char *many = malloc(200002);
+    for (int i = 0; i < 100001; i++) memcpy(many + 2 * i, "a\n", 2);
+    Error much = { 0 };
+    CHECK(lines_read(&l, written(many, 200000), &much) && l.count == 100000);
+    lines_free(&l);
+    CHECK(!lines_read(&l, written(many, 200002), &much) && strstr(much.text, ":100001: found more than 100000"));
+    free(many);
     for (size_t i = 0; i < countof(bad); i++) {
         Error e = { 0 };
         CHECK(!lines_read(&l, written(bad[i].bytes, bad[i].n), &e) && strstr(e.text, bad[i].want));

@@ -509,6 +509,13 @@ TEST(ids_with_holes)
     CHECK(!tok_piece(t, 8));
     CHECK_STR(tok_piece(t, 40), "<|startoftext|>");
     tok_close(t);
+    /* a piece with a character that stands for no byte is meant as it is */
+    say("vocab.json", "{\"a\":0,\"a</w>\":4,\"b\xe7\x8c\xab</w>\":1,\"<|startoftext|>\":2,\"<|endoftext|>\":3}");
+    t = opened(room);
+    char *got = tok_decode(t, (const int[]){ 0, 1, 0 }, 3, &(Error){ 0 });
+    CHECK_STR(got, "ab\xe7\x8c\xab</w>a");
+    free(got);
+    tok_close(t);
 }
 
 TEST(tokenizer_json_wins)
