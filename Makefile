@@ -128,7 +128,7 @@ coverage:
 	    CFLAGS="-O1 --coverage" build/coverage/replay build/coverage/faulty test
 	sh tests/replay.sh build/coverage/replay
 	python3 tests/hostile.py --fusion build/coverage/fusion
-	python3 tests/faults.py build/coverage/faulty --each 160
+	python3 tests/faults.py build/coverage/faulty --each 60
 	python3 tests/coverage.py build/coverage
 
 bench: $(PROGRAM)

@@ -503,7 +503,7 @@ static struct View *view_room(const Weights *w, Rename *rename, const void *self
     struct View *v = calloc(1, sizeof *v);
     *entries = calloc(count + 1, sizeof **entries);
     if (v) {
-        v->names = calloc(count + 1, sizeof *v->names);
+        v->names = calloc(count + 3, sizeof *v->names);     /* a Rename may use three */
         v->shapes = calloc(dims + 1, sizeof *v->shapes);
         v->values = calloc(values + 1, sizeof *v->values);
     }

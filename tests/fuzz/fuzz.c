@@ -3,10 +3,11 @@
  * is given, again with faults (make faults):
  *     fuzz_png tests/fuzz/png/...
  * Beside what sanitizers see, every refusal must be one printable line with a code, and whatever is
- * accepted must be whole. */
+ * accepted must be whole, and survive being used and written again. */
 #include "../../command.h"
 #include "../../index.h"
 #include "../../original.h"
+#include "../../prompt.h"
 #include "../../story.h"
 #include "../../fusion.h"
 #include "../../tok.h"
@@ -49,7 +50,7 @@ static const char *file_of(const char *name, const uint8_t *bytes, size_t n)
 
 static void clean_up(void)
 {
-    static const char *const names[] = { "x.safetensors", "x.txt", "vocab.json", "merges.txt",
+    static const char *const names[] = { "x.safetensors", "y.safetensors", "x.txt", "vocab.json", "merges.txt",
                                          "tokenizer.json" };
     for (size_t i = 0; i < countof(names); i++) unlink(path_of(names[i]));
     rmdir(path_of(""));
@@ -65,6 +66,37 @@ static void fuzz_json(const uint8_t *bytes, size_t n)
     json_free(j);
 }
 
+/* Some tensors get other names, some become three, some are turned. */
+static Renaming rename_some(const void *self, const Entry *t, char out[3][VIEW_NAME])
+{
+    static const Renaming ways[] = { RENAMED, THIRDS, TRANSPOSED, USELESS, ELSEWHERE };
+    (void)self;
+    for (int i = 0; i < 3; i++) snprintf(out[i], VIEW_NAME, "%d.%.80s", i, t->name);
+    return ways[t->name_length % countof(ways)];
+}
+
+static void write_tensors(const Weights *w)
+{
+    Error e = { 0 };
+    SafeWriter *s = safe_open(path_of("y.safetensors"), &e);
+    bool ok = s != NULL;
+    for (int i = 0; ok && i < w->count; i++) {
+        const Entry *t = &w->entries[i];
+        int shape[4];
+        if (t->rank > 4 || t->type == NOT_COMPUTED) continue;
+        for (int k = 0; k < t->rank; k++) shape[k] = (int)zmin((size_t)t->shape[k], 1 << 30);
+        ok = safe_begin(s, t->name, t->dtype, t->rank, shape, &e)
+            && safe_more(s, t->at, (size_t)(t->end - t->begin), &e);
+    }
+    const char *metadata[] = { "prompt", "a \"cat\"\n", NULL };
+    if (ok) ok = safe_commit(s, metadata, &e);
+    else safe_discard(s);
+    judge(ok, &e);
+    Weights again;
+    if (ok && weights_open(&again, path_of("y.safetensors"), NULL, &e)) weights_close(&again);
+    unlink(path_of("y.safetensors"));
+}
+
 static void fuzz_safetensors(const uint8_t *bytes, size_t n)
 {
     Error e = { 0 };
@@ -78,6 +110,8 @@ static void fuzz_safetensors(const uint8_t *bytes, size_t n)
         must(weights_find(&w, t->name) != NULL || t->name_length != strlen(t->name));
     }
     if (ok) original_family(&w);
+    if (ok) write_tensors(&w);
+    if (ok) judge(weights_view(&w, rename_some, NULL, &e), &e);
     if (ok) weights_close(&w);
 }
 
@@ -90,6 +124,17 @@ static void fuzz_picture(const uint8_t *bytes, size_t n)
     unsigned sum = 0;
     for (size_t i = 0; ok && i < 3 * (size_t)p.w * (size_t)p.h; i++) sum += p.rgb[i];
     must(!ok || (p.w > 0 && p.h > 0 && sum <= 255u * 3u * (unsigned)p.w * (unsigned)p.h));
+    const char *texts[] = { "a", "b\n", "c", "\xc3\xa9", "d", "\xe7\x8c\xab", NULL };
+    Output *o = ok && (size_t)p.w * (size_t)p.h < 1 << 14 ? output_memory("y.png", &e) : NULL;
+    if (o && png_write(o, p.w, p.h, p.rgb, texts, &e)) {
+        Picture again = { 0 };
+        const uint8_t *written = output_bytes(o, &n);
+        if (picture_parse(&again, written, n, "y.png", &e))
+            must(again.w == p.w && again.h == p.h && again.text_count == 3
+                 && !memcmp(again.rgb, p.rgb, 3 * (size_t)p.w * (size_t)p.h));
+        picture_free(&again);
+    }
+    output_discard(o);
     picture_free(&p);
 }
 
@@ -101,6 +146,27 @@ static void fuzz_wav(const uint8_t *bytes, size_t n)
     judge(ok, &e);
     for (size_t i = 0; ok && i < s.frames * (size_t)s.channels; i++) must(s.at[i] - s.at[i] == 0);
     sound_free(&s);
+}
+
+/* The bytes as a prompt of several chunks, and its words. */
+static void use_prompt(const Tok *t, const uint8_t *bytes, size_t n)
+{
+    Error e = { 0 };
+    Prompt p;
+    Adapters none = { 0 };
+    PromptWord *words;
+    char text[100];
+    int count;
+    n = zmin(n, sizeof text - 1);
+    memcpy(text, bytes, n);
+    text[n] = 0;
+    const bool ok = prompt_read(&p, t, &none, text, 16, true, "prompt", &e);
+    judge(ok, &e);
+    if (!ok) return;
+    const bool told = prompt_words(&p, t, &none, &words, &count, &e);
+    judge(told, &e);
+    if (told) words_free(words, count);
+    prompt_free(&p);
 }
 
 /* What a tokenizer makes of words and of bytes that are no text. */
@@ -117,8 +183,13 @@ static void use_tokenizer(const uint8_t *bytes, size_t n)
                           : tok_encode(t, folder, sizeof folder - 1, &ids, &inner);
         judge(ok, &inner);
         for (int k = 0; k < ids.count; k++) must(ids.at[k] >= 0 && ids.at[k] < tok_vocabulary(t));
+        inner = (Error){ 0 };
+        char *back = ok ? tok_decode(t, ids.at, ids.count, &inner) : NULL;
+        if (ok) judge(back, &inner);
+        free(back);
         ids_free(&ids);
     }
+    if (t) use_prompt(t, bytes, n);
     tok_close(t);
 }
 
@@ -162,9 +233,42 @@ static void fuzz_options(const uint8_t *bytes, size_t n)
     Options o = { .table = option_table, .verb = verb_bit(words[0]), .fields = &args };
     bool reads = false;                                    /* --config would open any file */
     for (int i = 1; i < count; i++) reads = reads || strstr(words[i], "conf");
-    if (o.verb && !reads) judge(opt_parse(&o, count - 1, words + 1, &e), &e);
+    const bool ok = o.verb && !reads && opt_parse(&o, count - 1, words + 1, &e);
+    if (o.verb && !reads) judge(ok, &e);
+    char *echo = ok ? opt_echo(&o) : NULL;
+    if (echo) {                                            /* what it says of itself is read again */
+        Args more = { 0 };
+        Options again = { .table = option_table, .verb = o.verb, .fields = &more };
+        judge(opt_settings(&again, echo, strlen(echo), "x.conf", &e), &e);
+        opt_free(&again);
+    }
+    free(echo);
     opt_free(&o);
     free(text);
+}
+
+/* What a short script tells of, with grey pictures and silence. */
+static void tell_story(Script *script)
+{
+    enum { W = 4, H = 2, RATE = 100, FRAMES_MOST = 400 };
+    static const uint64_t voices[SCENES_MOST];
+    Error e = { 0 };
+    Story s = { .script = *script, .rate = RATE };
+    *script = (Script){ 0 };
+    bool ok = timeline_make(&s.time, &s.script, voices, 0.4, &e)
+        && s.time.frames < FRAMES_MOST && (s.parts = calloc((size_t)s.script.count, sizeof *s.parts));
+    for (int i = 0; ok && i < s.script.count; i++) {
+        Part *p = &s.parts[i];
+        const size_t n = (size_t)s.time.spans[i].length * RATE / AVI_FPS;
+        p->sound = (Sound){ .rate = RATE, .channels = 1, .frames = n, .at = calloc(n + 1, sizeof(float)) };
+        ok = p->sound.at && picture_make(&p->picture, W, H, "x", &e) && (p->png = output_memory("png", &e))
+            && png_write(p->png, W, H, p->picture.rgb, NULL, &e);
+    }
+    Output *out = ok ? output_memory("y", &e) : NULL;
+    if (out && story_mix(&s, &e))
+        judge(story_captions(&s, out, &e) && story_page(&s, out, &e) && story_film(&s, out, &e), &e);
+    output_discard(out);
+    story_free(&s);
 }
 
 static void fuzz_story(const uint8_t *bytes, size_t n)
@@ -174,7 +278,7 @@ static void fuzz_story(const uint8_t *bytes, size_t n)
     const bool ok = script_read(&s, file_of("x.txt", bytes, n), &e);
     judge(ok, &e);
     must(!ok || s.count > 0);
-    if (ok) script_free(&s);
+    if (ok) tell_story(&s);
 }
 
 static void fuzz_phrases(const uint8_t *bytes, size_t n)
@@ -191,7 +295,28 @@ static void fuzz_index(const uint8_t *bytes, size_t n)
     Index x = { 0 };
     const bool ok = index_open(&x, file_of("x.safetensors", bytes, n), &e);
     judge(ok, &e);
-    if (ok) index_close(&x);
+    if (!ok) return;
+    char both[128], out[128];
+    snprintf(both, sizeof both, "%s", path_of("x.safetensors"));
+    snprintf(out, sizeof out, "%s", path_of("y.safetensors"));
+    const char *const twice[] = { both, both };
+    for (int kind = 0; kind < KINDS; kind++) {
+        Hit hits[3];
+        int found;
+        Alike *pairs = NULL;
+        size_t count;
+        float *query = calloc((size_t)x.dim[kind] + 1, sizeof *query);
+        Error inner = { 0 };
+        must(query != NULL);
+        if (x.count[kind]) judge(index_search(&x, kind, query, 3, hits, &found, &inner), &inner);
+        inner = (Error){ 0 };
+        if (x.count[kind]) judge(index_alike(&x, kind, 0.5, &pairs, &count, &inner), &inner);
+        free(pairs);
+        free(query);
+    }
+    judge(index_merge(twice, 2, out, &e), &e);
+    unlink(out);
+    index_close(&x);
 }
 
 /* ---- which of them --------------------------------------------------------------------------- */
@@ -235,7 +360,7 @@ long fault_calls(void);
 /* Every file once as it is, then with up to PLACES of its allocations and I/O calls failing, one a run. */
 int main(int argc, char **argv)
 {
-    enum { PLACES = 24 };
+    enum { PLACES = 64 };
     LLVMFuzzerInitialize(&argc, &argv);
     for (int i = 1; i < argc; i++) {
         File f;
