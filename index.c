@@ -245,7 +245,7 @@ static bool write_tensors(SafeWriter *s, const Lists *l, const char *path, Error
     size_t files = l->count[PICTURES] + l->count[SOUNDS], names = 0;
     for (int kind = 0; kind < KINDS; kind++)
         for (size_t i = 0; i < l->count[kind]; i++) names += strlen(l->at[kind][i].path) + 1;
-    if (files > INT_MAX || names > INT_MAX)
+    if (files > INT_MAX || names > INT_MAX)          /* unreached: it takes 2 GB of paths */
         return fail(e, "%s: index: found %zu files, %zu bytes of paths, want at most %d", path,
                     files, names, INT_MAX);
     for (int kind = 0; kind < KINDS; kind++) {

@@ -233,7 +233,7 @@ static bool set_defaults(const Options *o, Error *e)
 {
     for (const Opt *row = o->table; row->name; row++)
         if (row->standard && row->verbs & o->verb && !set(o, row, (Place){ 0 }, row->standard, e))
-            return false;
+            return false;                      /* unreached: the table's defaults are in range */
     return true;
 }
 

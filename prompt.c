@@ -358,7 +358,7 @@ static int word_end(const Tok *t, const Adapters *a, const int *ids, int first, 
     for (int i = first; i < last; i++) {
         const char *piece = tok_piece(t, ids[i]);
         const size_t n = piece ? strlen(piece) : 0;
-        if (!piece) return imax(i, first + 1);
+        if (!piece) return imax(i, first + 1);       /* unreached: ids are the tokenizer's own */
         if (n >= 4 && !strcmp(piece + n - 4, "</w>")) return i + 1;
     }
     return last;

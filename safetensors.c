@@ -224,7 +224,7 @@ static bool check_tiling(const File *f, Entry **sorted, size_t n, Error *e)
                          name_shown(before->name, before->name_length, shown),
                          (ull)before->begin, (ull)before->end);
     }
-    if (end > UINT64_MAX - start)
+    if (end > UINT64_MAX - start)                  /* unreached: shapes of 2^64 bytes are refused before */
         return wrong(e, f->path, sorted[n - 1], "data_offsets end at %llu, no file is so long",
                      (ull)end);
     if (end > data)
@@ -292,7 +292,7 @@ static bool read_entries(Weights *w, Error *e)
             count++;
         }
     }
-    if (count > INT_MAX)
+    if (count > INT_MAX)                           /* unreached: a header has 100 MB */
         return fail(e, "%s: holds %zu tensors, want at most %d", w->path, count, INT_MAX);
     Entry **sorted = malloc((count + 1) * sizeof *sorted);
     w->entries = calloc(count + 1, sizeof *w->entries);
@@ -874,7 +874,7 @@ static bool write_file(SafeWriter *s, const char *header, size_t length, Error *
     uint8_t head[8];
     size_t padded = (length + 7) / 8 * 8;
     for (int i = 0; i < 8; i++) head[i] = (uint8_t)((uint64_t)padded >> 8 * i);
-    if (padded > HEADER_MOST)
+    if (padded > HEADER_MOST)                      /* unreached: two million tensors */
         return fail(e, "%s: its header would have %zu bytes, want at most %d", s->path, padded,
                     HEADER_MOST);
     return output_write(s->out, head, sizeof head, e) && output_write(s->out, header, length, e)

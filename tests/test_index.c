@@ -409,6 +409,49 @@ TEST(every_cut_is_refused)
     end();
 }
 
+TEST(indexes_of_other_files_are_not_merged)
+{
+    IndexJob job = toy_job();
+    Index x;
+    char other[256];
+    Error e = { 0 };
+    begin();
+    path_in(other, dir, "other");
+    write_file("one.ppm", "P3 one");
+    update(file, &job, &x);
+    index_close(&x);
+    write_file("one.ppm", "P3 two");
+    update(other, &job, &x);
+    index_close(&x);
+    CHECK(!index_merge((const char *const[]){ file, other }, 2, file, &e));
+    CHECK(strstr(e.text, "one.ppm: is in two of the indexes, and not the same file") != NULL);
+    IndexCounts n;
+    job.shard = 1, job.shards = 2;
+    e = (Error){ 0 };
+    CHECK(!index_update(&x, folder, file, &job, &n, &e));
+    CHECK(strstr(e.text, "found shard 0/0, this one is 1/2") != NULL);
+    unlink(other);
+    end();
+}
+
+/* Three files of the same bytes are renamed, another of them is new. */
+TEST(each_of_equal_files_is_found_again_once)
+{
+    const IndexJob job = toy_job();
+    Index x;
+    begin();
+    for (int i = 0; i < 3; i++) write_file((const char *[]){ "a.ppm", "b.ppm", "c.ppm" }[i], "P3 same");
+    update(file, &job, &x);
+    index_close(&x);
+    for (int i = 0; i < 3; i++) remove_file((const char *[]){ "a.ppm", "b.ppm", "c.ppm" }[i]);
+    for (int i = 0; i < 4; i++)
+        write_file((const char *[]){ "p.ppm", "q.ppm", "r.ppm", "s.ppm" }[i], "P3 same");
+    const IndexCounts n = update(file, &job, &x);
+    CHECK(n.renamed == 3 && n.added == 1 && n.deleted == 0 && x.count[PICTURES] == 4);
+    index_close(&x);
+    end();
+}
+
 TEST(another_model_is_refused)
 {
     IndexJob job = toy_job();

@@ -460,6 +460,31 @@ TEST(png_chunks_keep_their_order)                                 /* D16 */
     REFUSED(c.at, c.n, "ABcd at byte 33, which must not be passed over");
 }
 
+/* What has not the form of a text is passed over: the picture does not depend on it. */
+TEST(texts_of_another_form_are_passed_over)
+{
+    static const struct { const char *name, *bytes; size_t n; } odd[] = {
+        { "tEXt", "", 0 }, { "tEXt", "no end", 6 }, { "tEXt", "\0empty key", 10 }, { "zTXt", "a\0", 2 },
+        { "zTXt", "a\0\1method", 9 }, { "iTXt", "a\0\0", 3 }, { "iTXt", "a\0\2\0\0\0x", 7 },
+        { "iTXt", "a\0\1\1\0\0x", 7 }, { "iTXt", "a\0\0\0", 4 }, { "iTXt", "a\0\0\0en", 6 },
+        { "iTXt", "a\0\0\0en\0", 7 }, { "iTXt", "a\0\0\0en\0key", 10 } };
+    static Bytes b, d;
+    Picture p;
+    for (size_t i = 0; i < countof(odd); i++) {
+        begin(&b, 1, 1, 8, 2);
+        chunk(&b, odd[i].name, odd[i].bytes, odd[i].n);
+        chunk(&b, "tEXt", "b\0after", 7);
+        d.n = 0;
+        stored(&d, zeros, 4);
+        chunk(&b, "IDAT", d.at, d.n);
+        chunk(&b, "IEND", "", 0);
+        ACCEPTED(&p, b.at, b.n);
+        CHECK(p.text_count == 1);
+        CHECK_STR(text(&p, "b"), "after");
+        picture_free(&p);
+    }
+}
+
 TEST(png_sizes_are_checked_before_they_are_used)                  /* D15, D17, D20 */
 {
     static Bytes b;
@@ -619,6 +644,16 @@ TEST(broken_deflate_is_refused)                                   /* D19 */
     code(&z, 0, 1), code(&z, 3, 2), code(&z, 1, 1);
     bits(&z, 0, 20);
     REFUSED_DATA(&d, "a code that stands for nothing");
+    z = zlib(&d);                                  /* two literals, and none of them the end */
+    bits(&z, 5, 3);
+    bits(&z, 0, 10);                                              /* 257, 1 distance */
+    bits(&z, 14, 4);
+    for (int i = 0; i < 18; i++) bits(&z, i == 2 || i == 17 ? 1 : 0, 3);          /* 1: 0, 18: 1 */
+    code(&z, 0, 1), code(&z, 0, 1);                               /* two literals of one bit */
+    code(&z, 1, 1), bits(&z, 127, 7), code(&z, 1, 1), bits(&z, 106, 7);      /* 255 without */
+    code(&z, 0, 1);                                               /* a distance */
+    bits(&z, 0, 20);
+    REFUSED_DATA(&d, "no code for the end of a block");
     d.n = 0;
     add(&d, "\x78\x9c\1\4\0\0\0abcd", 11);
     REFUSED_DATA(&d, "two lengths disagree");

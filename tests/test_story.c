@@ -61,6 +61,7 @@ TEST(hostile_scripts)
         { "scene: a\nseconds: 1e999\n", "s.txt:2: seconds: found '1e999'" },
         { "scene: a\nseconds: 4 s\n", "s.txt:2: seconds: found '4 s'" },
         { "scene: a\nseconds: 1\nseconds: 1\n", "s.txt:3: seconds: given twice" },
+        { "scene: a\nseed: 1\nseed: 2\n", "s.txt:3: seed: given twice" },
         { "scene: a\nseed: -1\n", "s.txt:2: seed: found '-1', want a whole number in 0..1844" },
         { "scene: a\nseed: 18446744073709551616\n", "s.txt:2: seed: found '1844" },
         { "scene: a\nseed: 1.0\n", "s.txt:2: seed: found '1.0'" },

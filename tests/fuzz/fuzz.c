@@ -9,6 +9,7 @@
 #include "../../original.h"
 #include "../../prompt.h"
 #include "../../story.h"
+#include "../../styles.h"
 #include "../../fusion.h"
 #include "../../tok.h"
 #include "../../wav.h"
@@ -44,7 +45,7 @@ static const char *file_of(const char *name, const uint8_t *bytes, size_t n)
 {
     const char *path = path_of(name);
     FILE *f = fopen(path, "wb");
-    must(f && fwrite(bytes, 1, n, f) == n && !fclose(f));
+    must(f && (!n || fwrite(bytes, 1, n, f) == n) && !fclose(f));
     return path;
 }
 
@@ -289,6 +290,27 @@ static void fuzz_phrases(const uint8_t *bytes, size_t n)
     phrases_free(&p);
 }
 
+/* Prompts, a line each; then the same lines as styles. */
+static void fuzz_styles(const uint8_t *bytes, size_t n)
+{
+    static const char *const names[] = { "a", "plain", "none such" };
+    Error e = { 0 };
+    Lines l;
+    const char *path = file_of("x.txt", bytes, n);
+    const bool ok = lines_read(&l, path, &e);
+    judge(ok, &e);
+    if (!ok) return;
+    must(l.count > 0);
+    lines_free(&l);
+    for (size_t i = 0; i < countof(names); i++) {
+        char *out[2];
+        Error inner = { 0 };
+        judge(style_apply(path, names[i], "a cat", i ? NULL : "rain", out, &inner), &inner);
+        free(out[0]);
+        free(out[1]);
+    }
+}
+
 static void fuzz_index(const uint8_t *bytes, size_t n)
 {
     Error e = { 0 };
@@ -325,7 +347,7 @@ static const struct { const char *name; void (*run)(const uint8_t *bytes, size_t
     { "json", fuzz_json }, { "safetensors", fuzz_safetensors }, { "png", fuzz_picture },
     { "jpeg", fuzz_picture }, { "pnm", fuzz_picture }, { "wav", fuzz_wav },
     { "tokenizer", fuzz_tokenizer }, { "vocabulary", fuzz_vocabulary }, { "options", fuzz_options },
-    { "story", fuzz_story }, { "phrases", fuzz_phrases }, { "index", fuzz_index } };
+    { "story", fuzz_story }, { "phrases", fuzz_phrases }, { "styles", fuzz_styles }, { "index", fuzz_index } };
 static size_t chosen;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
