@@ -81,7 +81,8 @@ unsigned verb_bit(const char *name);
  * the folder part/ of the bundle -m; or -m itself, if it is such a model.  The caller frees; NULL
  * with e: none, or another one. */
 char *model_part(const Args *a, const char *part, Error *e);
-/* Whether there is such a part; false with e where that cannot be told, as of a config that is broken. */
+/* Whether there is such a part; false with e where that cannot be told, as of a
+ * config that is broken. */
 bool part_given(const Args *a, const char *part, Error *e);
 /* The folder that a model's tokenizer comes from, when it is not its own: --tokenizer; for a
  * checkpoint in one file that has none beside it, the CLIP model's.  The caller frees; NULL: its

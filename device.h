@@ -53,7 +53,7 @@ typedef struct {
 
 /* Constants of the result, not of the machine.  After so many channels or keys, or ranks of a
  * change, a sum starts anew at zero; rows of a float sum and of a double sum of a norm. */
-enum { CHUNK = 160, KEY_CHUNK = 256, WINO_CHUNK = 64, LORA_RANKS = 32 };
+enum { CHUNK = 128, KEY_CHUNK = 128, WINO_CHUNK = 64, LORA_RANKS = 32 };
 enum { SUM_ROWS = 64, SPAN_ROWS = 1024 };
 
 typedef struct {

@@ -142,7 +142,8 @@ static Stats stats_of(const Entry *t)
     Stats s = { .low = INFINITY, .high = -INFINITY };
     float x[STRIP];
     double sum = 0, squares = 0;
-    for (int turn = 0; turn < 2; turn++) {               /* the mean first, then what lies around it */
+    /* the mean first, then what lies around it */
+    for (int turn = 0; turn < 2; turn++) {
         for (uint64_t from = 0; from < n; from += STRIP) {
             const size_t count = zmin(STRIP, (size_t)(n - from));
             strip_of(t, from, count, x);
@@ -621,7 +622,8 @@ static bool inspect_diff(const Args *a, const char *first, const char *second, E
 
 /* ---- inspect --card -------------------------------------------------------------------------- */
 
-/* The folder's README.md, control bytes escaped: what is promised, on what it learnt, its licence. */
+/* The folder's README.md, control bytes escaped: what is promised, on what it learnt, its
+ * licence. */
 static bool print_card(const char *folder, Error *e)
 {
     char *path = path_join(folder, "README.md");

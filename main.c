@@ -120,7 +120,7 @@ static const Command commands[] = {
       "what a model, tensors, picture or sound holds",
       "  fusion inspect model.safetensors       name, dtype, shape, offsets; metadata; totals\n"
       "  fusion inspect DIR                     bound, ignored and missing tensors of a model\n"
-      "  fusion inspect DIR --stats             and least, greatest, mean, deviation of each tensor\n"
+      "  fusion inspect DIR --stats             each tensor: least, greatest, mean, deviation\n"
       "  fusion inspect DIR --card              its model card: on what it learnt, its licence\n"
       "  fusion inspect --diff A B              what a fine-tuning changed, most first\n"
       "  fusion inspect lake.png dog.wav        format, size, how to make it again\n" },
@@ -773,7 +773,7 @@ static void no_model(const char *path, const char *part, Error *e)
         fail(e, "%s: no model here, want %s", path, parts[i].want);
 }
 
-/* The folder that would be this part; right: it is.  NULL, and wrong with e: that cannot be told. */
+/* The folder that would be this part; right: it is.  NULL with e: that cannot be told. */
 static char *find_part(const Args *a, const char *part, bool *right, Error *e)
 {
     const char *given = *(const char *const *)((const char *)a + parts[part_number(part)].given);

@@ -852,7 +852,8 @@ static void filter_row(uint8_t *out, const uint8_t *row, const uint8_t *above, s
 static bool put_pixels(Output *o, int w, int h, const uint8_t *rgb, Error *e)
 {
     size_t n = (size_t)w * 3, total;
-    if (!size_mul(n + 1, (size_t)h, &total) || total >= UINT32_MAX)     /* unreached: 4 GB of pixels */
+    /* unreached: 4 GB of pixels */
+    if (!size_mul(n + 1, (size_t)h, &total) || total >= UINT32_MAX)
         return fail(e, "PNG: size, found %d x %d, which is too large", w, h);
     Deflate *z = calloc(1, sizeof *z);
     uint8_t *raw = malloc(total), *trial = malloc(n);

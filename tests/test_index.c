@@ -409,6 +409,16 @@ TEST(every_cut_is_refused)
     end();
 }
 
+TEST(a_shard_is_i_of_n)
+{
+    static const char *const bad[] = { "", "1", "/2", "1/", "0/2", "3/2", "1/2x", "x/2", "1/x",
+        "1234567/2", "1/1234567" };
+    int shard, shards;
+    CHECK(read_shard("2/4", &shard, &shards) && shard == 2 && shards == 4);
+    CHECK(read_shard("999999/999999", &shard, &shards));
+    for (size_t i = 0; i < countof(bad); i++) CHECK(!read_shard(bad[i], &shard, &shards));
+}
+
 TEST(indexes_of_other_files_are_not_merged)
 {
     IndexJob job = toy_job();
@@ -440,7 +450,8 @@ TEST(each_of_equal_files_is_found_again_once)
     const IndexJob job = toy_job();
     Index x;
     begin();
-    for (int i = 0; i < 3; i++) write_file((const char *[]){ "a.ppm", "b.ppm", "c.ppm" }[i], "P3 same");
+    for (int i = 0; i < 3; i++) write_file((const char *[]){ "a.ppm", "b.ppm", "c.ppm" }[i],
+        "P3 same");
     update(file, &job, &x);
     index_close(&x);
     for (int i = 0; i < 3; i++) remove_file((const char *[]){ "a.ppm", "b.ppm", "c.ppm" }[i]);

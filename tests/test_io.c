@@ -639,6 +639,7 @@ TEST(shards_H25)
     check_index(__LINE__, MAP("'x':'/etc/passwd'"), "found file name /etc/passwd");
     check_index(__LINE__, MAP("'x':'..'"), "found file name ..");
     check_index(__LINE__, MAP("'x':''"), "found file name ,");
+    check_index(__LINE__, MAP("'x':'.'"), "found file name .,");
     check_index(__LINE__, MAP("'x':'a\\u0000'"), "found file name a\\x00");
     check_index(__LINE__, MAP("'x':1"), "found what is no string");
     check_index(__LINE__, MAP(""), "weight_map is not an object");

@@ -16,19 +16,26 @@ static const char *only(void) { return "one"; }
 static const Opt table[] = {
     { "quiet", 'q', OPT_FLAG, A(quiet), .verbs = DRAW | SING, .echo = true, .help = "say less" },
     { "loud", 'l', OPT_FLAG, A(loud), .verbs = SING, .help = "say more" },
-    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = DRAW, .echo = true, .help = "what" },
-    { "words", 'w', OPT_TEXTS, A(words), .value = "TEXT", .verbs = DRAW, .echo = true, .help = "which" },
-    { "method", 0, OPT_TEXT, A(method), .names = methods, .value = "NAME", .verbs = DRAW, .help = "how",
+    { "prompt", 'p', OPT_TEXT, A(prompt), .value = "TEXT", .verbs = DRAW, .echo = true,
+    .help = "what" },
+    { "words", 'w', OPT_TEXTS, A(words), .value = "TEXT", .verbs = DRAW, .echo = true,
+    .help = "which" },
+    { "method", 0, OPT_TEXT, A(method), .names = methods, .value = "NAME", .verbs = DRAW,
+    .help = "how",
       .echo = true, .needs = "prompt" },
-    { "wide", 0, OPT_TEXT, A(wide), .names = only, .value = "NAME", .verbs = DRAW, .help = "how wide" },
+    { "wide", 0, OPT_TEXT, A(wide), .names = only, .value = "NAME", .verbs = DRAW,
+    .help = "how wide" },
     { "steps", 's', OPT_WHOLE, A(steps), .low = 1, .high = 10, .standard = "5", .value = "N",
       .verbs = DRAW, .echo = true, .help = "steps", .needs = "quiet" },
     { "seed", 0, OPT_SEED, A(seed), .standard = "7", .value = "N", .verbs = DRAW, .echo = true,
       .if_given = true, .help = "seed" },
-    { "room", 0, OPT_SIZE, A(room), .value = "SIZE", .verbs = DRAW, .echo = true, .help = "memory" },
-    { "scale", 0, OPT_NUMBER, A(scale), .low = -1, .high = 2, .value = "X", .verbs = DRAW, .echo = true,
+    { "room", 0, OPT_SIZE, A(room), .value = "SIZE", .verbs = DRAW, .echo = true,
+    .help = "memory" },
+    { "scale", 0, OPT_NUMBER, A(scale), .low = -1, .high = 2, .value = "X", .verbs = DRAW,
+    .echo = true,
       .help = "scale" },
-    { "config", 0, OPT_TEXT, A(wide), .value = "FILE", .verbs = DRAW, .help = "a file of settings" },
+    { "config", 0, OPT_TEXT, A(wide), .value = "FILE", .verbs = DRAW,
+    .help = "a file of settings" },
     { 0 } };
 
 /* What the words make of the fields; "" or the message. */
@@ -68,7 +75,8 @@ TEST(a_command_line)
     CHECK_STR(PARSE(&f, "--seed"), "--seed: its value is missing");
     CHECK_STR(PARSE(&f, "-s"), "-s: its value is missing");
     CHECK_STR(PARSE(&f, "-s0"), "--steps: found '0', want a whole number in 1..10");
-    CHECK_STR(PARSE(&f, "--seed=-1"), "--seed: found '-1', want a whole number in 0..18446744073709551615");
+    CHECK_STR(PARSE(&f, "--seed=-1"),
+               "--seed: found '-1', want a whole number in 0..18446744073709551615");
     CHECK_STR(PARSE(&f, "--scale", "nan"), "--scale: found 'nan', want a number in -1..2");
     CHECK_STR(PARSE(&f, "--scale", "3"), "--scale: found '3', want a number in -1..2");
     CHECK_STR(PARSE(&f, "-p", ""), "--prompt: found '', want a text that is not empty");
@@ -86,7 +94,8 @@ TEST(a_size)
     for (size_t i = 0; i < countof(sizes); i++) {
         Fields f;
         const char *said = PARSE(&f, "--room", (char *)sizes[i].text);
-        CHECK(sizes[i].want ? !*said && f.room == sizes[i].want : strstr(said, "want a size") != NULL);
+        CHECK(sizes[i].want ? !*said && f.room == sizes[i].want : strstr(said,
+            "want a size") != NULL);
     }
     char out[32];
     CHECK_STR(opt_size(1023, out), "1023");
@@ -118,7 +127,8 @@ TEST(settings_lines)
 {
     Fields f;
     CHECK_STR(SETTINGS(&f, ""), "");
-    CHECK_STR(SETTINGS(&f, "# nothing\n\n  steps=3 # three\r\nquiet = false\nwords = a\nwords=b\n"), "");
+    CHECK_STR(SETTINGS(&f, "# nothing\n\n  steps=3 # three\r\nquiet = false\nwords = "
+               "a\nwords=b\n"), "");
     CHECK(f.steps == 3 && f.quiet);            /* the command line said -q */
     CHECK_STR(SETTINGS(&f, "prompt = a #1 cat\n"), "");
     CHECK_STR(f.prompt, "a");
@@ -128,20 +138,26 @@ TEST(settings_lines)
     CHECK_STR(f.prompt, "a \"cat\" # \xc3\xa9");
     CHECK_STR(SETTINGS(&f, "# prompt = \"a\"\n"), "");
     CHECK_STR(f.prompt, "");
-    CHECK_STR(SETTINGS(&f, "steps # = \"3\"\n"), "a.conf: line 1: found 'steps', want name = value");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\n"), "a.conf: line 1: found \"a, want a text in double quotes, "
+    CHECK_STR(SETTINGS(&f, "steps # = \"3\"\n"),
+               "a.conf: line 1: found 'steps', want name = value");
+    CHECK_STR(SETTINGS(&f, "prompt = \"a\n"),
+               "a.conf: line 1: found \"a, want a text in double quotes, "
               "escaped as in JSON");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\\\n"), "a.conf: line 1: found \"a\\, want a text in double quotes, "
+    CHECK_STR(SETTINGS(&f, "prompt = \"a\\\n"),
+               "a.conf: line 1: found \"a\\, want a text in double quotes, "
               "escaped as in JSON");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\"b\n"), "a.conf: line 1: found \"a\"b, want a text in double quotes, "
+    CHECK_STR(SETTINGS(&f, "prompt = \"a\"b\n"),
+               "a.conf: line 1: found \"a\"b, want a text in double quotes, "
               "escaped as in JSON");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\\u0000b\"\n"), "a.conf: line 1: found \"a\\u0000b\", want a text in "
+    CHECK_STR(SETTINGS(&f, "prompt = \"a\\u0000b\"\n"),
+               "a.conf: line 1: found \"a\\u0000b\", want a text in "
               "double quotes, escaped as in JSON");
     CHECK_STR(SETTINGS(&f, "\nnothing = 1\n"), "a.conf: line 2: nothing: unknown option");
     CHECK_STR(SETTINGS(&f, "config = x\n"), "a.conf: line 1: config: unknown option");
     CHECK_STR(SETTINGS(&f, "loud = true\n"), "a.conf: line 1: loud: of no use here");
     CHECK_STR(SETTINGS(&f, "steps = 1\nsteps = 2\n"), "a.conf: line 2: steps: given twice");
-    CHECK_STR(SETTINGS(&f, "steps = x\n"), "a.conf: line 1: steps: found 'x', want a whole number in 1..10");
+    CHECK_STR(SETTINGS(&f, "steps = x\n"),
+               "a.conf: line 1: steps: found 'x', want a whole number in 1..10");
     CHECK_STR(SETTINGS(&f, "steps = 1\0\n"), "a.conf: found a zero byte at 9, want a text");
 }
 
@@ -166,22 +182,26 @@ TEST(an_echo_is_read_again)
 {
     Fields f = { 0 };
     Error e = { 0 };
-    char *words[] = { "-q", "-p", "a \"cat\"\n", "-w", "one", "-w", "two", "--scale", "0.1", "--room", "1M",
+    char *words[] = { "-q", "-p", "a \"cat\"\n", "-w", "one", "-w", "two", "--scale", "0.1",
+        "--room", "1M",
                       "--seed", "3", "-s", "2", "--method", "euler", NULL };
     Options o = { .table = table, .verb = DRAW, .fields = &f }, again = o;
     CHECK(opt_parse(&o, countof(words) - 1, words, &e));
     char *text = opt_echo(&o);
-    CHECK_STR(text, "quiet = true\nprompt = \"a \\\"cat\\\"\\u000a\"\nwords = \"one\"\nwords = \"two\"\n"
+    CHECK_STR(text, "quiet = true\nprompt = \"a \\\"cat\\\"\\u000a\"\nwords = \"one\"\nwords = "
+               "\"two\"\n"
               "method = \"euler\"\nsteps = 2\nseed = 3\nroom = 1048576\nscale = 0.1\n");
     opt_free(&o);
     f = (Fields){ 0 };
     CHECK(opt_settings(&again, text, strlen(text), "echo", &e));
-    CHECK(f.quiet && f.words.count == 2 && f.steps == 2 && f.seed == 3 && f.room == 1 << 20 && f.scale == 0.1);
+    CHECK(f.quiet && f.words.count == 2 && f.steps == 2 && f.seed == 3 && f.room == 1 << 20
+        && f.scale == 0.1);
     opt_free(&again);
     free(text);
     f = (Fields){ .scale = 0.1 + 0.2 };
     o = (Options){ .table = table, .verb = DRAW, .fields = &f };
-    text = opt_echo(&o);                       /* seed, method and steps depend on what was not given */
+    /* seed, method and steps depend on what was not given */
+    text = opt_echo(&o);
     CHECK_STR(text, "room = 0\nscale = 0.30000000000000004\n");
     free(text);
     text = NULL;
@@ -189,6 +209,7 @@ TEST(an_echo_is_read_again)
     FILE *out = open_memstream(&text, &n);
     opt_help(table, SING, out);
     fclose(out);
-    CHECK_STR(text, "  -q, --quiet                    say less\n  -l, --loud                     say more\n");
+    CHECK_STR(text, "  -q, --quiet                    say less\n  -l, --loud                   "
+               "  say more\n");
     free(text);
 }

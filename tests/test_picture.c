@@ -464,7 +464,8 @@ TEST(png_chunks_keep_their_order)                                 /* D16 */
 TEST(texts_of_another_form_are_passed_over)
 {
     static const struct { const char *name, *bytes; size_t n; } odd[] = {
-        { "tEXt", "", 0 }, { "tEXt", "no end", 6 }, { "tEXt", "\0empty key", 10 }, { "zTXt", "a\0", 2 },
+        { "tEXt", "", 0 }, { "tEXt", "no end", 6 }, { "tEXt", "\0empty key", 10 }, { "zTXt", "a\0",
+        2 },
         { "zTXt", "a\0\1method", 9 }, { "iTXt", "a\0\0", 3 }, { "iTXt", "a\0\2\0\0\0x", 7 },
         { "iTXt", "a\0\1\1\0\0x", 7 }, { "iTXt", "a\0\0\0", 4 }, { "iTXt", "a\0\0\0en", 6 },
         { "iTXt", "a\0\0\0en\0", 7 }, { "iTXt", "a\0\0\0en\0key", 10 } };
@@ -640,7 +641,8 @@ TEST(broken_deflate_is_refused)                                   /* D19 */
     for (int i = 0; i < 18; i++) bits(&z, i == 2 ? 1 : i == 15 || i == 17 ? 2 : 0, 3);
     code(&z, 2, 2);                                               /* a zero: 1 bit */
     code(&z, 0, 1), bits(&z, 127, 7), code(&z, 0, 1), bits(&z, 106, 7);      /* 255 have none */
-    code(&z, 3, 2), code(&z, 3, 2), code(&z, 2, 2);               /* end: 2, length 3: 2, distance: 1 */
+    /* end: 2, length 3: 2, distance: 1 */
+    code(&z, 3, 2), code(&z, 3, 2), code(&z, 2, 2);
     code(&z, 0, 1), code(&z, 3, 2), code(&z, 1, 1);
     bits(&z, 0, 20);
     REFUSED_DATA(&d, "a code that stands for nothing");
@@ -762,7 +764,8 @@ TEST(broken_jpeg_is_refused)                                      /* D22 */
     add(&c, "\xff\xd9", 2);
     REFUSED(c.at, c.n, "found no scan of it");
     REFUSED("\xff\xd8\xff\xd9", 4, "no frame header");
-    REFUSED("\xff\xd8\xff\xc0\0\x0e\x08\0\1\0\1\2\1\x11\0\2\x11\0", 18, "found 2 components, wanted 1, 3 or 4");
+    REFUSED("\xff\xd8\xff\xc0\0\x0e\x08\0\1\0\1\2\1\x11\0\2\x11\0", 18,
+        "found 2 components, wanted 1, 3 or 4");
     c = b;
     const size_t sof = marker(&b, 0xc0);
     for (int i = 0; i < 3; i++) c.at[sof + 11 + 3 * i] = 0x22;           /* twelve blocks */

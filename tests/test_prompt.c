@@ -222,7 +222,8 @@ TEST(lines_are_what_is_not_blank)
     Error much = { 0 };
     CHECK(lines_read(&l, written(many, 200000), &much) && l.count == 100000);
     lines_free(&l);
-    CHECK(!lines_read(&l, written(many, 200002), &much) && strstr(much.text, ":100001: found more than 100000"));
+    CHECK(!lines_read(&l, written(many, 200002), &much) && strstr(much.text,
+        ":100001: found more than 100000"));
     free(many);
     for (size_t i = 0; i < countof(bad); i++) {
         Error e = { 0 };

@@ -510,19 +510,24 @@ TEST(ids_with_holes)
     CHECK_STR(tok_piece(t, 40), "<|startoftext|>");
     tok_close(t);
     /* a piece with a character that stands for no byte is meant as it is */
-    say("vocab.json", "{\"a\":0,\"a</w>\":4,\"b\xe7\x8c\xab</w>\":1,\"<|startoftext|>\":2,\"<|endoftext|>\":3}");
+    say("vocab.json",
+        "{\"a\":0,\"a</w>\":4,\"b\xe7\x8c\xab</w>\":1,"
+        "\"<|startoftext|>\":2,\"<|endoftext|>\":3}");
     t = opened(room);
     char *got = tok_decode(t, (const int[]){ 0, 1, 0 }, 3, &(Error){ 0 });
     CHECK_STR(got, "ab\xe7\x8c\xab</w>a");
     free(got);
     tok_close(t);
-    static const char *const classes[] = { "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend" };
-    say("vocab.json", "{\"a\":0,\"a</w>\":1,\"<|startoftext|>\":2,\"<|endoftext|>\":3}");
+    static const char *const classes[] = { "CLIPTokenizerFast", "PreTrainedTokenizerFast",
+                                           "TokenizersBackend" };
+    say("vocab.json",
+        "{\"a\":0,\"a</w>\":1,\"<|startoftext|>\":2,\"<|endoftext|>\":3}");
     for (size_t i = 0; i < countof(classes); i++) {
         char config[200];
-        snprintf(config, sizeof config, "{\"tokenizer_class\":\"%s\",\"bos_token\":{\"content\":\"<|startoftext|>\","
+        snprintf(config, sizeof config, "{\"tokenizer_class\":\"%s\","
+        snprintf(config, sizeof config,
+                 "{\"tokenizer_class\":\"%s\",\"bos_token\":{\"content\":\"<|startoftext|>\","
                  "\"normalized\":null},\"eos_token\":\"<|endoftext|>\"}", classes[i]);
-        say("tokenizer_config.json", config);
         t = opened(room);
         CHECK(spells(t, "aa", "2 0 1 3"));
         tok_close(t);

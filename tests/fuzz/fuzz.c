@@ -262,8 +262,9 @@ static void tell_story(Script *script)
         Part *p = &s.parts[i];
         const size_t n = (size_t)s.time.spans[i].length * RATE / AVI_FPS;
         p->sound = (Sound){ .rate = RATE, .channels = 1, .frames = n, .at = calloc(n + 1, sizeof(float)) };
-        ok = p->sound.at && picture_make(&p->picture, W, H, "x", &e) && (p->png = output_memory("png", &e))
-            && png_write(p->png, W, H, p->picture.rgb, NULL, &e);
+        ok = p->sound.at && picture_make(&p->picture, W, H, "x", &e) && (p->png = output_memory("png", &e));
+        if (ok) memset(p->picture.rgb, 128, 3 * W * H);
+        ok = ok && png_write(p->png, W, H, p->picture.rgb, NULL, &e);
     }
     Output *out = ok ? output_memory("y", &e) : NULL;
     if (out && story_mix(&s, &e))
