@@ -524,10 +524,10 @@ TEST(ids_with_holes)
         "{\"a\":0,\"a</w>\":1,\"<|startoftext|>\":2,\"<|endoftext|>\":3}");
     for (size_t i = 0; i < countof(classes); i++) {
         char config[200];
-        snprintf(config, sizeof config, "{\"tokenizer_class\":\"%s\","
         snprintf(config, sizeof config,
                  "{\"tokenizer_class\":\"%s\",\"bos_token\":{\"content\":\"<|startoftext|>\","
                  "\"normalized\":null},\"eos_token\":\"<|endoftext|>\"}", classes[i]);
+        say("tokenizer_config.json", config);
         t = opened(room);
         CHECK(spells(t, "aa", "2 0 1 3"));
         tok_close(t);
