@@ -3,6 +3,10 @@
 # make asan                 the tests under the address and undefined-behaviour sanitizers
 # make fuzz                 every parser against its corpus and mutants, a minute each (MUTANTS); needs clang
 # make faults               each allocation and I/O call fails once, of EACH (0: all) runs a verb
+# make coverage             what the tests reach, by gcov, and what they must
+# make memory               the parsers under MemorySanitizer, whole runs under valgrind; needs clang, valgrind
+# make threads              whole runs under ThreadSanitizer; needs clang and its libomp
+# make analyze              gcc -fanalyzer, clang-tidy and cppcheck; tests/findings.txt holds what stays
 # make bench                the machine and the kernels, measured
 # make demo                 two pictures and a sound by the weights that are shipped, into demo/
 # make amalgamation         a model as one C file and one header, in build/amalgamation; compiled once to see
@@ -131,6 +135,22 @@ coverage:
 	python3 tests/faults.py build/coverage/faulty --each 60
 	python3 tests/coverage.py build/coverage
 
+memory: $(PROGRAM)
+	$(MAKE) BUILD=build/memory CC=$(CLANG) OPENMP=0 \
+	    CFLAGS="-O1 -g -fsanitize=memory -fno-sanitize-recover=memory" build/memory/replay
+	sh tests/replay.sh build/memory/replay
+	FUSION=./$(PROGRAM) sh tests/valgrind.sh
+
+# OpenMP's own locks are known to the sanitizer by libarcher, which comes with clang's libomp.
+threads:
+	$(MAKE) BUILD=build/threads PROGRAM=build/threads/fusion CC=$(CLANG) \
+	    CFLAGS="-O1 -g -fsanitize=thread" build/threads/fusion
+	OMP_TOOL_LIBRARIES=$$($(CLANG) -print-resource-dir)/../../libarcher.so \
+	    TSAN_OPTIONS=ignore_noninstrumented_modules=1 sh tests/same.sh build/threads/fusion
+
+analyze:
+	sh tests/analyze.sh
+
 bench: $(PROGRAM)
 	./$(PROGRAM) bench
 
@@ -147,6 +167,6 @@ demo: $(PROGRAM)
 clean:
 	rm -rf build demo fusion
 
-.PHONY: test asan fuzz faults bench demo amalgamation clean
+.PHONY: test asan fuzz faults coverage memory threads analyze bench demo amalgamation clean
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(TESTS:=.d) $(EXAMPLES:=.d)
