@@ -74,6 +74,7 @@ bool reader_model(Reader *r, Args *a, bool hears, Error *e)
 
 bool reader_begin(Reader *r, const Args *a, const Stage stages[2], Error *e)
 {
+    for (int i = 0; i < 2; i++) r->macs[i] = stages[i].macs;
     const size_t need = zmax(stages[0].memory, stages[1].memory);
     const size_t most = r->hears ? clap_memory(&r->clap) : clip_memory(&r->clip);
     return check_memory(a, need, e) && trace_begin(&r->trace, a, e)
@@ -299,11 +300,16 @@ int verb_embed(Args *a, Error *e)
     bool ok = (a->plan || target_open(&target, a, a->prompts.count && files->count, e))
         && reader_open(&r, a, &a->prompts, files->count, &done, e);
     if (ok && !done) {
+        const double began = now();
         Vectors v[2] = { { "text_embeds", "text", &a->prompts,
                            reader_texts(&r, a, &a->prompts, e) },
                          { r.hears ? "audio_embeds" : "image_embeds", "file", files, NULL } };
+        const double read = now();
         if (v[0].at) v[1].at = embed_files(&r, files, e);
         ok = v[0].at && v[1].at;
+        if (ok && a->prompts.count) tell_stage(a, "text", read - began, r.macs[0]);
+        if (ok && files->count)
+            tell_stage(a, r.hears ? "sound" : "picture", now() - read, r.macs[1]);
         for (int kind = 0; ok && a->normalize && kind < 2; kind++)
             for (int i = 0; i < v[kind].names->count; i++)
                 normalize(v[kind].at + (size_t)i * (size_t)r.dim, r.dim);

@@ -16,6 +16,7 @@ typedef struct {
     double logit_scale;
     Arena m;
     Trace *trace;
+    double macs[2];                        /* of all texts, of all files, as planned */
 } Reader;
 
 /* Open CLAP or CLIP; nothing computes yet.  reader_close takes a reader that failed, too; it
