@@ -27,7 +27,7 @@
  * that do not belong together: the same picture or sound with sentences made from the bank, in the
  * language of the text, drawn by a fixed rule, without those that say what the text says.  Were the
  * text one more of those sentences, its rank would be any with equal chance; a pair that does not
- * belong together thus passes AGREE_FROM = 85 once in seven.  Three things agree where the mean of
+ * belong together thus passes AGREE_FROM = 80 once in five.  Three things agree where the mean of
  * their pairs does: one weak pair may be made up for, which a wrong text or sound, weak in two of
  * three, cannot.  This needs no stored data, gives the same on every run, and fits every model.
  *
@@ -180,7 +180,7 @@ typedef struct {
 typedef struct { Pair pair[PAIRS]; double mean; bool agree; } Verdict;
 
 /* The percentile from which a pair agrees, and on the mean all that are asked. */
-#define AGREE_FROM 85.0
+#define AGREE_FROM 80.0
 
 /* Any two or three of text, picture and sound; the rest NULL.  Needs CLIP for text with picture,
  * CLAP for text with sound, both for picture with sound.  p is resized in place. */

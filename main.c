@@ -364,7 +364,7 @@ const Opt option_table[] = {
       .verbs = ORGANIZE, .help = "leave a file where no probability reaches X" },
     { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 1, .standard = "0.97",
       .value = "X", .verbs = DUPLICATES, .help = "the cosine from which files are nearly equal" },
-    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 100, .standard = "85",
+    { "threshold", 0, OPT_NUMBER, A(threshold), .low = 0, .high = 100, .standard = "80",
       .value = "X", .verbs = CHECK | STORY,
       .help = "the percentile from which a pair agrees, or several do on the mean" },
     { "image", 0, OPT_TEXT, A(image), .value = "FILE", .verbs = CHECK, .help = "the picture" },
