@@ -345,7 +345,6 @@ static void print_verdict(const Args *a, const Verdict *v)
 int verb_check(Args *a, Error *e)
 {
     const bool text = a->prompt, sees = a->image, hears = a->audio;
-    bool opens = sees;
     Fusion f;
     Picture p = { 0 };
     Sound s = { 0 };
@@ -353,14 +352,14 @@ int verb_check(Args *a, Error *e)
     Trace *trace = NULL;
     if (text + sees + hears < 2)
         return misuse(e, "check: want two or three of -p TEXT, --image FILE, --audio FILE"), 2;
-    if ((sees && !read_picture(&p, a->image, e)) || (hears && !read_sound(&s, a->audio, e))
-        || (!opens && !(opens = part_given(a, "clip", e)) && e->code)
-        || !fusion_begin(&f, a, opens, hears, e)) {
+    bool ok = (!sees || read_picture(&p, a->image, e)) && (!hears || read_sound(&s, a->audio, e));
+    const bool looks = sees || (ok && part_given(a, "clip", e));
+    if (!ok || e->code || !fusion_begin(&f, a, looks, hears, e)) {
         picture_free(&p);
         sound_free(&s);
         return 1;
     }
-    bool ok = plan_joining(a, &f, sees, hears, true, e)
+    ok = plan_joining(a, &f, sees, hears, true, e)
         && (a->plan || (trace_begin(&trace, a, e)
                         && check_agree(&f, a->prompt, sees ? &p : NULL, hears ? &s : NULL,
                                        a->threshold, &v, e)));

@@ -88,8 +88,11 @@ static bool check_lines(Maker *k, Error *e)
         Error inner = { 0 };
         Prompt p[2];
         k->r.prompt = l->at[i];
-        if (!sd_prompts(&k->sd, &k->r, p, &inner))
-            return misuse(e, "%s:%d: %s", k->a->prompt_file, l->number[i], inner.text);
+        if (!sd_prompts(&k->sd, &k->r, p, &inner)) {
+            fail(e, "%s:%d: %s", k->a->prompt_file, l->number[i], inner.text);
+            e->code = inner.code;
+            return false;
+        }
         if (p[1].chunks > most) longest = l->at[i];
         most = imax(most, p[1].chunks);
         prompt_free(&p[0]);

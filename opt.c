@@ -12,7 +12,7 @@ bool misuse(Error *e, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     fail(e, "%s", text);
-    if (!strstr(text, ": out of memory")) e->code = 2;     /* which is nobody's misuse */
+    e->code = 2;
     return false;
 }
 

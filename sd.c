@@ -44,6 +44,13 @@ static int text_length(const Sd *s)
     return told >= 2 && told < s->text.positions ? told : s->text.positions;
 }
 
+/* A misuse: the same words, another exit code. */
+static bool misused(Error *e)
+{
+    if (!strstr(e->text, ": out of memory")) e->code = 2;
+    return false;
+}
+
 bool sd_prompts(const Sd *s, const SdRequest *r, Prompt out[2], Error *e)
 {
     bool ok = true;
@@ -60,7 +67,7 @@ bool sd_prompts(const Sd *s, const SdRequest *r, Prompt out[2], Error *e)
     if (ok) return true;
     prompt_free(&out[0]);
     prompt_free(&out[1]);
-    return false;
+    return misused(e);
 }
 
 /* How many tokens the texts have, padded to one length. */
@@ -564,13 +571,6 @@ SdRequest sd_defaults(const Sd *s)
                         .strength = 0.75, .method = -1, .schedule = -1 };
 }
 
-/* A misuse: the same words, another exit code. */
-static bool misused(Error *e)
-{
-    if (!strstr(e->text, ": out of memory")) e->code = 2;
-    return false;
-}
-
 static bool check_size(const Sd *s, const char *what, int n, Error *e)
 {
     const int f = s->vae.factor, most = 8192 / f * f,
@@ -609,7 +609,7 @@ bool sd_check(const Sd *s, const SdRequest *r, Error *e)
     }
     if (!check_pictures(s, r, e)) return false;
     Prompt p[2];
-    if (!sd_prompts(s, r, p, e)) return misused(e);
+    if (!sd_prompts(s, r, p, e)) return false;
     prompt_free(&p[0]);
     prompt_free(&p[1]);
     if ((r->prompt_embeds != NULL) != (r->negative_embeds != NULL) && halves(s, r) == 2
