@@ -112,9 +112,10 @@ WRAPPED = malloc calloc realloc strdup strndup open_memstream fopen fstat fcntl 
 comma := ,
 faults:
 	$(MAKE) BUILD=build/faults OPENMP=0 CFLAGS="$(FUZZING)" build/faults/faulty build/faults/replay
-	sh tests/replay.sh build/faults/replay
+	sh tests/fuzz.sh build/faults/replay
 	python3 tests/faults.py build/faults/faulty --each $(EACH)
 EACH    = 0
+OBJCOPY = objcopy
 FAULTY  = $(addprefix -Wl$(comma)--wrap=,$(WRAPPED))
 $(BUILD)/faulty: tests/faults.c $(OBJECTS)
 	$(COMPILE) $^ $(FAULTY) -lm $(LOADER) -o $@
@@ -122,7 +123,7 @@ $(BUILD)/faulty: tests/faults.c $(OBJECTS)
 $(BUILD)/replay: tests/fuzz/fuzz.c tests/faults.c $(filter-out $(BUILD)/main.o,$(OBJECTS))
 	$(COMPILE) -Dmain=command_main -c main.c -o $(BUILD)/replayed.o
 	$(COMPILE) -DREPLAY -c tests/fuzz/fuzz.c -o $(BUILD)/targets.o
-	objcopy $(foreach name,$(WRAPPED),--redefine-sym $(name)=__real_$(name)) $(BUILD)/targets.o
+	$(OBJCOPY) $(foreach name,$(WRAPPED),--redefine-sym $(name)=__real_$(name)) $(BUILD)/targets.o
 	$(COMPILE) $(BUILD)/targets.o $(BUILD)/replayed.o $(filter-out $<,$^) $(FAULTY) -lm $(LOADER) -o $@
 
 # What the tests reach: every test, the fuzzers' corpora, hostile inputs and faults, by gcov.
@@ -130,7 +131,7 @@ coverage:
 	rm -rf build/coverage
 	$(MAKE) BUILD=build/coverage PROGRAM=build/coverage/fusion OPENMP=0 \
 	    CFLAGS="-O1 --coverage" build/coverage/replay build/coverage/faulty test
-	sh tests/replay.sh build/coverage/replay
+	sh tests/fuzz.sh build/coverage/replay
 	python3 tests/hostile.py --fusion build/coverage/fusion
 	python3 tests/faults.py build/coverage/faulty --each 60
 	python3 tests/coverage.py build/coverage
@@ -138,7 +139,7 @@ coverage:
 memory: $(PROGRAM)
 	$(MAKE) BUILD=build/memory CC=$(CLANG) OPENMP=0 \
 	    CFLAGS="-O1 -g -fsanitize=memory -fno-sanitize-recover=memory" build/memory/replay
-	sh tests/replay.sh build/memory/replay
+	sh tests/fuzz.sh build/memory/replay
 	FUSION=./$(PROGRAM) sh tests/valgrind.sh
 
 # OpenMP's own locks are known to the sanitizer by libarcher, which comes with clang's libomp.

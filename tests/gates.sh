@@ -51,9 +51,9 @@ broken 'sums in another order' device.h 's/CHUNK = 128, KEY/CHUNK = 64, KEY/' 'm
 broken 'an overlap of tensors unseen' safetensors.c 's/if (t->begin < end)/if (0)/' 'make -s build/test_io && build/test_io'
 broken 'a filter of PNG' png.c 's/case 2: return above;/case 2: return 0;/' 'make -s build/test_picture && build/test_picture'
 broken 'a leak where memory is short' styles.c 's/^    free(half);$//' \
-    "make -s BUILD=build/faults OPENMP=0 CFLAGS='$sane' build/faults/replay && sh tests/replay.sh build/faults/replay"
+    "make -s BUILD=build/faults OPENMP=0 CFLAGS='$sane' build/faults/replay && sh tests/fuzz.sh build/faults/replay"
 broken 'a failure that is not told' json.c 's/^        if (!c) {/        if (0) {/' \
-    "make -s BUILD=build/faults OPENMP=0 CFLAGS='$sane' build/faults/replay && sh tests/replay.sh build/faults/replay"
+    "make -s BUILD=build/faults OPENMP=0 CFLAGS='$sane' build/faults/replay && sh tests/fuzz.sh build/faults/replay"
 broken 'a value read before it is written' png.c 's/Deflate \*z = calloc(1, sizeof \*z)/Deflate *z = malloc(sizeof *z)/' \
     'make -s memory'
 broken 'a race' tensor.c '/^static void product_task/,/^{/s/^{/{ static int runs; runs++;/' 'make -s threads'

@@ -140,18 +140,14 @@ TEST(settings_lines)
     CHECK_STR(f.prompt, "");
     CHECK_STR(SETTINGS(&f, "steps # = \"3\"\n"),
                "a.conf: line 1: found 'steps', want name = value");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\n"),
-               "a.conf: line 1: found \"a, want a text in double quotes, "
-              "escaped as in JSON");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\\\n"),
-               "a.conf: line 1: found \"a\\, want a text in double quotes, "
-              "escaped as in JSON");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\"b\n"),
-               "a.conf: line 1: found \"a\"b, want a text in double quotes, "
-              "escaped as in JSON");
-    CHECK_STR(SETTINGS(&f, "prompt = \"a\\u0000b\"\n"),
-               "a.conf: line 1: found \"a\\u0000b\", want a text in "
-              "double quotes, escaped as in JSON");
+    static const char *const unquoted[] = { "\"a", "\"a\\", "\"a\"b", "\"a\\u0000b\"" };
+    for (size_t i = 0; i < countof(unquoted); i++) {
+        char text[40], want[120];
+        snprintf(text, sizeof text, "prompt = %s\n", unquoted[i]);
+        snprintf(want, sizeof want, "a.conf: line 1: found %s, want a text in double quotes, "
+                 "escaped as in JSON", unquoted[i]);
+        CHECK_STR(settings(&f, text, strlen(text)), want);
+    }
     CHECK_STR(SETTINGS(&f, "\nnothing = 1\n"), "a.conf: line 2: nothing: unknown option");
     CHECK_STR(SETTINGS(&f, "config = x\n"), "a.conf: line 1: config: unknown option");
     CHECK_STR(SETTINGS(&f, "loud = true\n"), "a.conf: line 1: loud: of no use here");
