@@ -3,11 +3,12 @@ turns, the best of some rounds.  For developers; needs 16 GB and an idle machine
 
     python tests/reference.py big DIR; python tests/audioldm.py big DIR s
     pip install openvino onnx onnxruntime           what is not there is left out
-    python tests/bench_peers.py DIR [--part NAME ...] [--rounds 3] [--bf16] [--isa avx2] [--fusion PATH]
+    python tests/bench_peers.py DIR [--part NAME ...] [--rounds 3] [--bf16] [--isa avx2] [--without NAME ...]
 
 Weights are F16 or F32 on disk; peers compute with a float32 copy made before the clock starts, fusion reads the file
 in its turn.  A ratio is fusion's time over the peer's; --bf16 adds OpenVINO at that precision, which is another
-result.  fusion's times are those of `fusion bench -m`."""
+result.  fusion's times are those of `fusion bench -m`.  The part `memory` is the largest RssAnon of a run of 512x512,
+which is what the process itself holds: mapped weights are the page cache's."""
 import argparse
 import importlib.util
 import json
@@ -95,6 +96,20 @@ def fusion(part):
     return run
 
 
+def memory():
+    """MB, at default and with --scratch."""
+    with tempfile.TemporaryDirectory() as folder:
+        for more in [], ["--scratch", f"{folder}/scratch"]:
+            process = subprocess.Popen([options.fusion, "image", "-m", f"{options.folder}/sd15", "-p", "a cat", "--seed", "1",
+                                        "--steps", "1", "-W", "512", "-H", "512", "-q", "-o", f"{folder}/x.png", *more])
+            peak = 0
+            while process.poll() is None:
+                with open(f"/proc/{process.pid}/status") as f:
+                    peak = max([peak] + [int(line.split()[1]) for line in f if line.startswith("RssAnon")])
+                time.sleep(0.02)
+            print(f"memory      {peak * 1024 / 1e6:.0f} MB {' '.join(more[:1])}", flush=True)
+
+
 def timed(call):
     def run():
         start = time.perf_counter()
@@ -141,10 +156,11 @@ def measure(part):
             peers[name] = make()
         except Exception as error:                             # a peer that cannot is left out, and said
             print(f"{part}: {name} left out: {str(error).splitlines()[0][:100]}", flush=True)
-    best = {name: min(run() for _ in range(1)) for name, run in peers.items() if run}
-    for _ in range(options.rounds - 1):
-        for name in best:
-            best[name] = min(best[name], peers[name]())
+    times = {name: [] for name, run in peers.items() if run}
+    for _ in range(options.rounds):
+        for name in times:
+            times[name].append(peers[name]())
+    best = {name: min(seconds) for name, seconds in times.items()}
     print(f"{part:11}", f"fusion {best['fusion']:.3f} s", *(
         f"  {name} {seconds:.3f} s, ratio {best['fusion'] / seconds:.2f}"
         for name, seconds in best.items() if name != "fusion"), flush=True)
@@ -153,7 +169,8 @@ def measure(part):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder")
-    p.add_argument("--part", nargs="*", default=list(PARTS), choices=list(PARTS))
+    p.add_argument("--part", nargs="*", default=[*PARTS, "memory"],
+                   choices=[*PARTS, "memory"])
     p.add_argument("--fusion", default=os.path.join(reference.HERE, "..", "fusion"))
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--bf16", action="store_true")
@@ -162,4 +179,4 @@ if __name__ == "__main__":
     options = p.parse_args()
     warnings.simplefilter("ignore")
     for name in options.part:
-        measure(name)
+        memory() if name == "memory" else measure(name)
